@@ -1,0 +1,56 @@
+# LLMServing: every target installs what it needs, pinned, cached under $XDG_CACHE_HOME (default ~/.cache).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+PY := $(VENV)/bin/python
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/llmserving
+MEMBERS := api operator agent engine lab
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Environment
+$(VENV)/.stamp: requirements/dev.txt $(MEMBERS:%=%/pyproject.toml)
+	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "make setup: Python 3.11 to 3.13 is needed as python3; found $$(python3 --version 2>&1)"; exit 1; }
+	@echo "setting up $(VENV) ..."
+	@[ -x $(PY) ] || python3 -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/uv.txt
+	@$(VENV)/bin/uv pip sync --quiet --python $(PY) --require-hashes requirements/dev.txt
+	@$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation $(MEMBERS:%=-e %)
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.stamp ## Create .venv with the members and the development tools
+
+.PHONY: lock
+lock: setup ## Re-resolve requirements/*.in into hashed requirements/*.txt
+	@cd requirements && for f in operator agent dev; do ../$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url $$f.in -o $$f.txt; done
+	@cd requirements && { printf '# The installer itself; see "make lock".\n'; sed -n '/^uv==/,/^[a-z]/p' dev.txt | sed '$$!b;/^[a-z]/d' | grep -v '^ *# '; } > uv.txt
+
+##@ Quality
+.PHONY: lint
+lint: setup ## ruff, formatting, import contracts
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/lint-imports --no-cache | tail -n 12
+
+.PHONY: types
+types: setup ## mypy --strict over all members
+	@$(VENV)/bin/mypy
+
+.PHONY: unit
+unit: setup ## Unit tests: pure logic, well under a minute
+	@$(VENV)/bin/pytest tests/unit -q -n 2
+
+.PHONY: check
+check: lint types unit ## What every commit passes: lint, types, unit
+
+##@ Cleaning
+.PHONY: clean
+clean: ## Remove build outputs
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache; find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.PHONY: purge
+purge: clean ## Remove the cache and .venv as well
+	@rm -rf $(VENV) "$(CACHE)"

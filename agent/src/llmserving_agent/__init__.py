@@ -1,0 +1,1 @@
+"""Runs beside each vLLM engine and moves its batch bounds to meet the SLA."""

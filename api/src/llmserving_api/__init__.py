@@ -1,0 +1,1 @@
+"""The LLMServing resource, the formats between its parts, and the names they share."""

@@ -1,0 +1,1 @@
+"""Simulated device, virtual-time bench, embedded cluster and demo."""

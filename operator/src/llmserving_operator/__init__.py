@@ -1,0 +1,1 @@
+"""Reconciles LLMServing resources into vLLM pods with live batch bounds."""
