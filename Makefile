@@ -1,5 +1,6 @@
 # LLMServing: every target installs what it needs, pinned, cached under $XDG_CACHE_HOME (default ~/.cache).
 SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -14,7 +15,9 @@ help: ## List the targets
 $(VENV)/.stamp: requirements/dev.txt $(MEMBERS:%=%/pyproject.toml)
 	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "make setup: Python 3.11 to 3.13 is needed as python3; found $$(python3 --version 2>&1)"; exit 1; }
 	@echo "setting up $(VENV) ..."
-	@[ -x $(PY) ] || python3 -m venv $(VENV)
+	@[ -x $(VENV)/bin/pip ] || python3 -m venv $(VENV) || { \
+	  [ "$$(id -u)" = 0 ] && echo "installing python3-venv ..." && apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null && python3 -m venv $(VENV); } || \
+	  { echo "make setup: python3 cannot create virtual environments; install python3-venv"; exit 1; }
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/uv.txt
 	@$(VENV)/bin/uv pip sync --quiet --python $(PY) --require-hashes requirements/dev.txt
 	@$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation $(MEMBERS:%=-e %)
@@ -45,6 +48,26 @@ unit: setup ## Unit tests: pure logic, well under a minute
 
 .PHONY: check
 check: lint types unit ## What every commit passes: lint, types, unit
+
+##@ Tests
+.PHONY: contract
+contract: setup ## Agent's client and reader against the plug-in's real server and ring
+	@$(VENV)/bin/pytest tests/contract -q
+
+.PHONY: simulation
+simulation: setup engine-env ## The real vLLM on a simulated device, and on CPU kernels
+	@PYTHONPATH=engine/src:lab/src:agent/src:api/src $$($(PY) -m llmserving_lab.environment) -m pytest tests/simulation -q
+
+.PHONY: cluster
+cluster: setup tools ## A real API server: CRD, CEL, server-side apply, the operator
+	@$(VENV)/bin/pytest tests/cluster -q
+
+.PHONY: e2e
+e2e: setup tools engine-env images ## A real kubelet: apply, edit, break, delete
+	@$(VENV)/bin/pytest tests/e2e -q
+
+.PHONY: test
+test: check verify contract simulation cluster e2e ## Everything that needs no GPU (CI runs this)
 
 ##@ Cleaning
 .PHONY: clean
