@@ -1,0 +1,26 @@
+"""The planner that adds nothing: the bounds are the plan."""
+
+from llmserving_engine.planning.protocol import StepDone, StepPlan, StepView, Track
+
+
+class BoundsOnly:
+    """Cap and budget as the bounds say, in vLLM's own order."""
+
+    name = "bounds"
+    orders_waiting = False
+
+    def arrived(self, track: Track) -> None:
+        """Nothing to remember."""
+
+    def departed(self, track: Track) -> None:
+        """Nothing to forget."""
+
+    def preempted(self, track: Track) -> None:
+        """Nothing to do."""
+
+    def plan(self, view: StepView) -> StepPlan:
+        """The bounds."""
+        return StepPlan(view.bounds.max_num_seqs, view.bounds.max_num_batched_tokens)
+
+    def completed(self, done: StepDone) -> None:
+        """Nothing to learn."""
