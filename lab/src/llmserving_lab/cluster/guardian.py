@@ -1,0 +1,170 @@
+"""The one process of a cluster on the host's side: starts the namespaces and clears up after them.
+
+Run as `python -m llmserving_lab.cluster.guardian STATE_FOLDER [LIFELINE]`. The lifeline is the read end of a pipe whose
+other end the starter holds: when the starter goes, however it goes, the pipe ends and so does the cluster. Without one
+the cluster lives until SIGTERM. When the guardian itself is killed, the kernel ends the namespaces (parent-death
+signals), and the next start or `cluster status` removes the empty groups and the folder (`sweep`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmserving_lab.cluster import cgroups
+from llmserving_lab.cluster.errors import ClusterError
+from llmserving_lab.cluster.namespace import FAILURE
+
+PROCESSES = "processes.json"
+GROUPS = "cgroups.json"
+LOCK = "lock"
+
+_JOIN_GROUPS = (
+    'for group in "$@"; do [ "$group" = -- ] && break; shift; echo $$ > "$group/cgroup.procs"; done; shift; exec "$@"'
+)
+"""A shell enters the control groups itself and then becomes `unshare`, so that no process is left between."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The two processes on the host's side, left in the state folder for others to find."""
+
+    guardian: int
+    namespace: int
+    """The `unshare` process: its `/proc/PID/ns` names the cluster's namespaces."""
+
+    @classmethod
+    def read(cls, state: Path) -> Processes | None:
+        """What the guardian left, once it has."""
+        with contextlib.suppress(FileNotFoundError):
+            return cls(**json.loads((state / PROCESSES).read_text()))
+        return None
+
+    def write(self, state: Path) -> None:
+        """Leave it for others, whole or not at all."""
+        draft = state / f".{PROCESSES}"
+        draft.write_text(json.dumps({"guardian": self.guardian, "namespace": self.namespace}))
+        draft.rename(state / PROCESSES)
+
+
+def main() -> None:
+    """Guard one cluster from its start to its end. On failure the reason is the last line of output."""
+    state = Path(sys.argv[1])
+    lifeline = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    os.setsid()  # a Ctrl-C at the terminal is the starter's to act on
+    with _held(state):
+        try:
+            groups = cgroups.create(f"llmserving-{state.name}")
+        except ClusterError as error:
+            print(error, flush=True)
+            shutil.rmtree(state)
+            raise SystemExit(1) from error
+        (state / GROUPS).write_text(json.dumps([str(group) for group in groups]))
+        stopping = _stop_requests()
+        namespace = _start(state, groups)
+        Processes(os.getpid(), namespace.pid).write(state)
+        ended_by_itself = _wait(namespace, lifeline, stopping)
+        _end(namespace)
+        if ended_by_itself:
+            with contextlib.suppress(OSError):  # a detached starter no longer listens
+                print(_failure(state), flush=True)
+        clear(state)
+    raise SystemExit(1 if ended_by_itself else 0)
+
+
+def clear(state: Path) -> None:
+    """Remove what a cluster leaves when its processes are gone: control groups, then the state folder."""
+    with contextlib.suppress(FileNotFoundError):
+        cgroups.remove([Path(group) for group in json.loads((state / GROUPS).read_text())])
+    shutil.rmtree(state, ignore_errors=True)
+
+
+def sweep(clusters: Path) -> None:
+    """Clear what killed guardians have left behind."""
+    for state in clusters.iterdir() if clusters.is_dir() else ():
+        if (state / LOCK).is_file():
+            with contextlib.suppress(BlockingIOError), _held(state):
+                clear(state)
+
+
+@contextlib.contextmanager
+def _held(state: Path) -> Iterator[None]:
+    """Hold the lock that says this cluster is alive.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    with (state / LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _stop_requests() -> int:
+    """A descriptor that becomes readable when somebody asks this process to end."""
+    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(writable)
+    return readable
+
+
+def _start(state: Path, groups: list[Path]) -> subprocess.Popen[bytes]:
+    enter = ["/bin/sh", "-c", _JOIN_GROUPS, "sh", *map(str, groups), "--"]
+    spaces = ["--mount", "--net", "--uts", "--ipc", "--pid", "--cgroup", "--mount-proc"]
+    first = [sys.executable, "-m", "llmserving_lab.cluster.namespace", str(state)]
+    with (state / "logs" / "namespace.log").open("ab") as log:
+        return subprocess.Popen(
+            [*enter, "setpriv", "--pdeathsig", "KILL", "unshare", *spaces, "--fork", "--kill-child", *first],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+        )
+
+
+def _wait(namespace: subprocess.Popen[bytes], lifeline: int | None, stopping: int) -> bool:
+    """Wait for an end; returns whether the cluster ended by itself."""
+    process = os.pidfd_open(namespace.pid)
+    watched = [process, stopping] + ([lifeline] if lifeline is not None else [])
+    readable, _, _ = select.select(watched, [], [])
+    os.close(process)
+    return readable == [process]
+
+
+def _end(namespace: subprocess.Popen[bytes]) -> None:
+    """Kill process 1 of the namespace; `unshare` goes when all others have gone with it."""
+    if namespace.poll() is None:
+        children = Path(f"/proc/{namespace.pid}/task/{namespace.pid}/children")
+        first = children.read_text().split() if children.exists() else []
+        for pid in first or [str(namespace.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+    namespace.wait()
+
+
+def _failure(state: Path) -> str:
+    """One line that says which component ended and the last thing it said."""
+    component, reason = "namespace", "ended"
+    with contextlib.suppress(FileNotFoundError):
+        report = json.loads((state / FAILURE).read_text())
+        component, reason = report["component"], report["reason"]
+    log = state / "logs" / f"{component}.log"
+    said = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
+    kept = state.parent.parent / "failed-clusters" / state.name
+    kept.parent.mkdir(exist_ok=True)
+    shutil.copytree(state / "logs", kept)
+    return f"{component} {reason}; logs are kept in {kept}" + (f"; it last said: {said[-1]}" if said else "")
+
+
+if __name__ == "__main__":
+    main()
