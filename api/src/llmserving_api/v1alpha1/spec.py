@@ -1,18 +1,47 @@
-"""What a user writes."""
+"""What a user writes. The docstrings and descriptions become the CRD's, so they speak to users."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from llmserving_api.policy import DEFAULT_LAW, LawName, Mode
-from llmserving_api.v1alpha1.fields import DNSLabel, Duration, Model, Percentile, Quantity
+from llmserving_api.v1alpha1.environment import EnvVar
+from llmserving_api.v1alpha1.fields import Model, ObjectName, Percentile, Quantity, TargetDuration, WindowDuration
+from llmserving_api.v1alpha1.network import NetworkPolicySpec
+from llmserving_api.v1alpha1.owned import ARGUMENT_FORM, OWNED_FLAGS, refusal_of_argument
+from llmserving_api.v1alpha1.rules import PRESERVE_UNKNOWN, Rule, cel, list_map
+
+MAX_NAME_LENGTH: Final = 40
+"""Longest name of an LLMServing: with suffixes it must fit labels, Services and pod host names (63 characters)."""
+NAME_RULE: Final = Rule(
+    f"size(self.metadata.name) <= {MAX_NAME_LENGTH} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+    f"metadata.name: write at most {MAX_NAME_LENGTH} characters of a-z, 0-9 and -, beginning with a letter: "
+    "the name becomes a Service and a label",
+)
+
+
+def _check_argument(argument: str) -> str:
+    refusal = refusal_of_argument(argument)
+    if refusal is not None:
+        raise ValueError(refusal)
+    return argument
+
+
+EngineArgument = Annotated[
+    str,
+    Field(min_length=3, max_length=1024),
+    AfterValidator(_check_argument),
+    cel(Rule("self.startsWith('--')", ARGUMENT_FORM), *(Rule(owned.cel, owned.message) for owned in OWNED_FLAGS)),
+]
 
 
 class SecretKeyRef(Model):
     """A key of a Secret in the resource's namespace."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253, description="name of the Secret.")]
-    key: Annotated[str, Field(min_length=1, max_length=253, description="key within the Secret.")] = "token"
+    name: Annotated[ObjectName, Field(min_length=1, description="name of the Secret.")]
+    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253, description="key within the Secret.")] = (
+        "token"
+    )
 
 
 class ModelSource(Model):
@@ -21,56 +50,68 @@ class ModelSource(Model):
     uri: Annotated[
         str,
         Field(
-            pattern=r"^(hf|pvc|file)://.+$",
             max_length=512,
-            description="uri of the model: hf://org/name (Hugging Face), pvc://claim/path (a volume claim) or file:///path (already in the container).",
+            pattern=r"^(hf://[\w.-]+(/[\w.-]+)?|pvc://[a-z0-9]([-.a-z0-9]*[a-z0-9])?(/[\w./-]+)?|file:///[\w./-]+)$",
+            description="uri of the model: hf://org/name (Hugging Face hub), pvc://claim/path (a volume claim in the "
+            "same namespace) or file:///path (already in the container). An edit restarts pods.",
+        ),
+        cel(
+            Rule(
+                "self.startsWith('hf://') || self.startsWith('pvc://') || self.startsWith('file:///')",
+                "write hf://org/name, pvc://claim/path or file:///path",
+            )
         ),
     ]
     name: Annotated[
         str | None,
-        Field(max_length=128, min_length=1, description="name clients ask for; the resource's name by default."),
+        Field(
+            max_length=128,
+            pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/:-]*[A-Za-z0-9])?$",
+            description="name clients ask for in requests; the resource's name by default. An edit restarts pods.",
+        ),
     ] = None
     token_secret_ref: Annotated[
-        SecretKeyRef | None, Field(description="tokenSecretRef names the Secret with the hub's access token.")
-    ] = None
-
-
-class EnvVar(Model):
-    """An environment variable of the engine."""
-
-    name: Annotated[
-        str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128, description="name of the variable.")
-    ]
-    value: Annotated[str | None, Field(max_length=4096, description="value of the variable.")] = None
-    value_from: Annotated[
-        dict[str, Any] | None, Field(description="valueFrom as in a pod: secretKeyRef, configMapKeyRef or fieldRef.")
+        SecretKeyRef | None,
+        Field(description="tokenSecretRef names the Secret with the hub's access token. An edit restarts pods."),
     ] = None
 
 
 class Resources(Model):
     """Compute resources of the engine's container."""
 
-    limits: Annotated[dict[str, Quantity] | None, Field(max_length=32, description="limits by resource name.")] = None
-    requests: Annotated[dict[str, Quantity] | None, Field(max_length=32, description="requests by resource name.")] = (
-        None
-    )
+    limits: Annotated[
+        dict[str, Quantity] | None,
+        Field(max_length=32, description="limits by resource name, such as nvidia.com/gpu: 1."),
+    ] = None
+    requests: Annotated[
+        dict[str, Quantity] | None,
+        Field(max_length=32, description="requests by resource name; the limits by default, as in any pod."),
+    ] = None
 
 
 class Engine(Model):
-    """The vLLM container."""
+    """The vLLM container. Every edit restarts pods, one after the other."""
 
     image: Annotated[
-        str, Field(min_length=1, max_length=512, description="image of vLLM, 0.24 or newer; the stock image serves.")
+        str,
+        Field(
+            min_length=1,
+            max_length=512,
+            pattern=r"^\S+$",
+            description="image of vLLM, 0.24 or newer; the stock image serves, the plug-in comes in beside it.",
+        ),
     ]
     args: Annotated[
-        list[Annotated[str, Field(max_length=1024)]] | None,
+        list[EngineArgument] | None,
         Field(
             max_length=64,
-            description="args are further vLLM flags, one --flag=value each; those the operator owns are refused.",
+            description="args are further flags of vLLM, one --flag=value each; those the operator sets are refused.",
         ),
     ] = None
     env: Annotated[
-        list[EnvVar] | None, Field(max_length=64, description="env of the engine; names the operator owns are refused.")
+        list[EnvVar] | None,
+        Field(max_length=64, description="env of the engine; names the operator sets are refused."),
+        list_map("name"),
     ] = None
     resources: Annotated[Resources | None, Field(description="resources of the engine's container.")] = None
     api_key_secret_ref: Annotated[
@@ -79,62 +120,111 @@ class Engine(Model):
 
 
 class LatencyTarget(Model):
-    """At most (100 - percentile) % exceed the target."""
+    """At most (100 - percentile) % of what arrives in the window exceeds the target."""
 
     percentile: Annotated[Percentile, Field(description="percentile that must be within the target, 50 to 99.")] = 95
-    target: Annotated[Duration, Field(description="target as a duration: 50ms, 2s, 1m.")]
+    target: Annotated[TargetDuration, Field(description="target as a duration from 1ms to 15m: 50ms, 2s, 1.5m.")]
 
 
 class SLA(Model):
-    """Latencies users get. Live: an edit restarts nothing."""
+    """Latencies users get, measured at the pod's HTTP boundary. Live: an edit restarts nothing."""
 
     time_to_first_token: Annotated[
         LatencyTarget | None,
-        Field(description="timeToFirstToken from the request's arrival to its first token, queueing included."),
+        Field(description="timeToFirstToken from a request's arrival to its first token, queueing included."),
     ] = None
     inter_token_latency: Annotated[
-        LatencyTarget | None, Field(description="interTokenLatency between two outputs of a request.")
+        LatencyTarget | None,
+        Field(description="interTokenLatency between two outputs of a request; several tokens at once are one gap."),
     ] = None
     end_to_end_latency: Annotated[
-        LatencyTarget | None, Field(description="endToEndLatency from the request's arrival to its last token.")
+        LatencyTarget | None, Field(description="endToEndLatency from a request's arrival to its last token.")
     ] = None
-    window: Annotated[Duration, Field(description="window over which the targets are judged.")] = "5m"
+    window: Annotated[
+        WindowDuration, Field(description="window over which targets are judged, a duration from 10s to 1440m.")
+    ] = "5m"
 
 
-class SeqsLimits(Model):
-    """Limits of max_num_seqs."""
+class _Limits(Model):
+    """A pair of limits; the minimum is live, the maximum is a start-up flag."""
 
-    min: Annotated[int, Field(ge=1, le=65536, description="min is the least bound the agent may set; live.")] = 8
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("self.min <= self.max", "min is above max: lower min (it may be the default) or raise max"),
+    )
+
+    min: int
+    max: int
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}: lower min or raise max")
+        return self
+
+
+class SeqsLimits(_Limits):
+    """Limits of max_num_seqs, the requests in a batch."""
+
+    min: Annotated[int, Field(ge=1, le=65536, description="min is the least bound the agent may set. Live.")] = 8
     max: Annotated[
-        int, Field(ge=1, le=65536, description="max is the engine's ceiling; a change restarts pods, rolling.")
+        int,
+        Field(ge=1, le=65536, description="max is the engine's ceiling, a start-up flag. An edit restarts pods."),
     ] = 256
 
 
-class TokensLimits(Model):
-    """Limits of max_num_batched_tokens."""
+class TokensLimits(_Limits):
+    """Limits of max_num_batched_tokens, the tokens of a step."""
 
-    min: Annotated[int, Field(ge=1, le=1048576, description="min is the least bound the agent may set; live.")] = 256
+    min: Annotated[int, Field(ge=1, le=1048576, description="min is the least bound the agent may set. Live.")] = 256
     max: Annotated[
-        int, Field(ge=1, le=1048576, description="max is the engine's ceiling; a change restarts pods, rolling.")
+        int,
+        Field(ge=1, le=1048576, description="max is the engine's ceiling, a start-up flag. An edit restarts pods."),
     ] = 8192
 
 
 class Batching(Model):
-    """How the batch bounds are found. Live but for the maxima."""
+    """How the batch bounds are found. Live but for the two maxima."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.maxNumBatchedTokens.max >= self.maxNumSeqs.max",
+            "maxNumBatchedTokens.max is below maxNumSeqs.max: every request in a batch needs a token of the step; "
+            "raise maxNumBatchedTokens.max or lower maxNumSeqs.max",
+        ),
+    )
 
     mode: Annotated[
         Mode,
         Field(description="mode: Auto decides and acts, Advise decides and publishes, Off leaves the engine alone."),
     ] = Mode.AUTO
-    policy: Annotated[LawName, Field(description="policy is the law that decides.")] = DEFAULT_LAW
+    policy: Annotated[
+        LawName,
+        Field(
+            description="policy is the law that decides: Static keeps the maxima, Memory fills the KV cache, SLA keeps "
+            "the latency targets, MemorySLA takes the smaller of both."
+        ),
+    ] = DEFAULT_LAW
     max_num_seqs: Annotated[SeqsLimits, Field(description="maxNumSeqs limits the requests in a batch.")] = SeqsLimits()
     max_num_batched_tokens: Annotated[
         TokensLimits, Field(description="maxNumBatchedTokens limits the tokens of a step.")
     ] = TokensLimits()
 
+    @model_validator(mode="after")
+    def _a_token_for_each(self) -> Self:
+        if self.max_num_batched_tokens.max < self.max_num_seqs.max:
+            raise ValueError(self.rules[0].message)
+        return self
+
 
 class Rollout(Model):
-    """How restarting edits reach the pods."""
+    """How edits that restart reach the pods."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.maxSurge > 0 || self.maxUnavailable > 0",
+            "maxSurge and maxUnavailable are both 0, so no pod could ever be replaced: raise one of them",
+        ),
+    )
 
     max_surge: Annotated[
         int, Field(ge=0, le=64, description="maxSurge is how many pods above replicas may exist; 0 needs no spare GPU.")
@@ -149,14 +239,11 @@ class Rollout(Model):
         ),
     ] = "OnRestart"
 
-
-class NetworkPolicySpec(Model):
-    """Who may reach the engine."""
-
-    allow_from: Annotated[
-        list[dict[str, Any]] | None,
-        Field(max_length=32, description="allowFrom lists NetworkPolicy peers; everybody when absent."),
-    ] = None
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.max_surge == 0 and self.max_unavailable == 0:
+            raise ValueError(self.rules[0].message)
+        return self
 
 
 class LLMServingSpec(Model):
@@ -164,22 +251,26 @@ class LLMServingSpec(Model):
 
     model: Annotated[ModelSource, Field(description="model to serve.")]
     engine: Annotated[Engine, Field(description="engine is the vLLM container.")]
-    sla: Annotated[SLA, Field(description="sla users get; live.")] = SLA()
-    batching: Annotated[Batching, Field(description="batching: how bounds are found.")] = Batching()
+    sla: Annotated[SLA, Field(description="sla: latencies users get. Live: an edit restarts nothing.")] = SLA()
+    batching: Annotated[
+        Batching, Field(description="batching: how the batch bounds are found. Live but for the two maxima.")
+    ] = Batching()
     replicas: Annotated[
-        int, Field(ge=1, le=1000, description="replicas of the engine; the scale subresource's target.")
+        int,
+        Field(ge=1, le=1000, description="replicas of the engine, the scale subresource's target. Restarts nothing."),
     ] = 1
-    rollout: Annotated[Rollout, Field(description="rollout of restarting edits.")] = Rollout()
+    paused: Annotated[
+        bool, Field(description="paused: while true the operator changes nothing and only reports. Live.")
+    ] = False
+    rollout: Annotated[Rollout, Field(description="rollout of edits that restart pods.")] = Rollout()
     template: Annotated[
         dict[str, Any] | None,
         Field(
-            description="template overrides the pod template, merged by name where lists have names; checked after the merge.",
-            json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+            description="template overrides the pod template (metadata, spec): lists are merged by the names of their "
+            "entries, the result is checked after the merge. An edit restarts pods.",
         ),
+        PRESERVE_UNKNOWN,
     ] = None
     network_policy: Annotated[
-        NetworkPolicySpec | None, Field(description="networkPolicy: who may reach the engine.")
+        NetworkPolicySpec | None, Field(description="networkPolicy: who may reach the engine. Restarts nothing.")
     ] = None
-
-
-__all__ = ["DNSLabel", "LLMServingSpec"]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from llmserving_api.v1alpha1.fields import Model
+from llmserving_api.v1alpha1.rules import Extension, list_map
 
 Text = Annotated[str, Field(max_length=1024)]
 Short = Annotated[str, Field(max_length=256)]
@@ -18,7 +19,9 @@ class Condition(Model):
     observed_generation: Annotated[int | None, Field(description="observedGeneration the condition was set for.")] = (
         None
     )
-    last_transition_time: Annotated[Short, Field(description="lastTransitionTime when the status last changed.")]
+    last_transition_time: Annotated[
+        Short, Field(description="lastTransitionTime when the status last changed."), Extension({"format": "date-time"})
+    ]
     reason: Annotated[Short, Field(description="reason in one word.")]
     message: Annotated[Annotated[str, Field(max_length=32768)], Field(description="message for people.")] = ""
 
@@ -99,14 +102,18 @@ class EngineStatus(Model):
 class LLMServingStatus(Model):
     """Observed state of an LLMServing."""
 
-    conditions: Annotated[list[Condition], Field(max_length=32, description="conditions of the resource.")] = []
+    conditions: Annotated[
+        list[Condition], Field(max_length=32, description="conditions of the resource."), list_map("type")
+    ] = []
     observed_generation: Annotated[int | None, Field(description="observedGeneration the status was written for.")] = (
         None
     )
     sla: Annotated[SLAStatus | None, Field(description="sla: targets and what is observed.")] = None
     batching: Annotated[BatchingStatus | None, Field(description="batching: live bounds and decisions.")] = None
     engines: Annotated[
-        list[EngineStatus], Field(max_length=32, description="engines, one entry for each pod and rank.")
+        list[EngineStatus],
+        Field(max_length=32, description="engines, one entry for each pod and rank."),
+        list_map("pod", "rank"),
     ] = []
     replicas: Annotated[int, Field(description="replicas that exist.")] = 0
     ready_replicas: Annotated[int, Field(description="readyReplicas among them.")] = 0
