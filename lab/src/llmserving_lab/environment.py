@@ -1,7 +1,7 @@
 """The engine's own environment: a virtual environment with real vLLM, built once from hashed requirements and cached.
 
-It lives apart from the project's environment because vLLM pins some two hundred packages of its own (6 GB with torch). Pods
-of the embedded cluster mount its site-packages read-only; the bench and the engine's tests run its Python.
+It lives apart from the project's environment because vLLM pins some two hundred packages of its own (6 GB with torch).
+Pods of the embedded cluster mount its site-packages read-only; the bench and the engine's tests run its Python.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class EngineEnvironment:
         return next(self.site_packages.glob("vllm-*.dist-info")).name.split("-")[1].split("+")[0]
 
     def variables(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-        """Environment variables under which its Python finds the members with their entry points and vLLM stays offline."""
+        """Environment variables under which its Python finds the members and their entry points; vLLM stays offline."""
         paths = [str(self.sources / member / "src") for member in MEMBERS] + [str(self._metadata())]
         return {
             **environ,
@@ -123,21 +123,8 @@ def _build(folder: Path, requirements: Path) -> None:
         with step("engine environment: vLLM and torch, 6 GB on disk, once"):
             _run([uv, "venv", "--quiet", "--relocatable", "--allow-existing", "--python", sys.executable, str(scratch)])
             python = str(scratch / "bin" / "python")
-            _run(
-                [
-                    uv,
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--python",
-                    python,
-                    "--no-deps",
-                    "--require-hashes",
-                    "--compile-bytecode",
-                    "-r",
-                    str(requirements),
-                ]
-            )
+            install = [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--require-hashes"]
+            _run([*install, "--compile-bytecode", "-r", str(requirements)])
         _name_vllm(next((scratch / "lib").glob("python3.*/site-packages")))
         scratch.rename(folder)
     finally:

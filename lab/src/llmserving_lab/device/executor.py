@@ -1,8 +1,8 @@
-"""vLLM executor whose device is a `DeviceModel`: real scheduler, KV cache and server, simulated step times, in real time.
+"""vLLM executor whose device is a `DeviceModel`: real scheduler, KV cache and server; simulated step times.
 
-Start vLLM with `--distributed-executor-backend llmserving_lab.device.executor.SimulatedExecutor`. No weights are loaded and no
-kernel runs; a step's output becomes ready when the device's time line has reached the step's end.
-Environment variables: see `Settings`.
+Start vLLM with `--distributed-executor-backend llmserving_lab.device.executor.SimulatedExecutor`. No weights are loaded
+and no kernel runs; a step's output becomes ready when the device's time line has reached the step's end. The
+environment variables are those of `Settings`.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ class Settings:
         """
         device = environ.get(ENV_DEVICE, "")
         if not device:
-            raise ValueError(
-                f"{ENV_DEVICE} is not set: name a device profile, for example the folder of a measured card"
-            )
+            raise ValueError(f"{ENV_DEVICE} is not set: name a shipped device or the folder of a measured one")
         state = environ.get(ENV_STATE)
         return cls(device, Path(state) if state else None)
 
@@ -60,9 +58,9 @@ class Settings:
 class SimulatedExecutor(Executor):
     """One simulated device behind vLLM's executor interface.
 
-    KV capacity is what the device model leaves at the engine's ceilings (`--num-gpu-blocks-override` overrides it as usual).
-    Every output token is the next of the sentence in the model's `simulated_output` (see `llmserving_lab.model`); outputs end
-    by `max_tokens`.
+    KV capacity is what the device model leaves at the engine's ceilings (`--num-gpu-blocks-override` overrides it as
+    usual). Every output token is the next of the sentence in the model's `simulated_output` (`llmserving_lab.model`);
+    outputs end by `max_tokens`.
     """
 
     uses_ray = False
@@ -96,8 +94,8 @@ class SimulatedExecutor(Executor):
         tokens = self.device.kv_capacity_tokens(
             self.scheduler_config.max_num_seqs, self.scheduler_config.max_num_batched_tokens
         )
-        blocks = tokens // self.cache_config.block_size
-        return blocks * sum(spec.page_size_bytes for spec in self._kv_cache_spec().values())
+        blocks: int = tokens // self.cache_config.block_size
+        return int(blocks * sum(spec.page_size_bytes for spec in self._kv_cache_spec().values()))
 
     def collective_rpc(
         self,
@@ -125,7 +123,7 @@ class SimulatedExecutor(Executor):
         return future
 
     def execute_model(self, scheduler_output: Any, non_block: bool = False) -> Any:
-        """Put the step on the device's time line. Its output is handed out by `sample_tokens`, as with a real worker."""
+        """Put the step on the device's time line; `sample_tokens` hands out its output, as with a real worker."""
         if scheduler_output.total_num_scheduled_tokens == 0:
             self._reader.forget(scheduler_output.finished_req_ids)
             return _ready(EMPTY_MODEL_RUNNER_OUTPUT) if non_block else EMPTY_MODEL_RUNNER_OUTPUT
@@ -142,7 +140,8 @@ class SimulatedExecutor(Executor):
 
     def sample_tokens(self, grammar_output: Any, non_block: bool = False) -> Any:
         """The output of the step dispatched last, ready when the device has finished it."""
-        assert self._pending is not None, "sample_tokens() without execute_model()"
+        if self._pending is None:
+            raise RuntimeError("sample_tokens() without execute_model() before it")
         output, end = self._pending
         self._pending = None
         future = ReadyAt(output, end)

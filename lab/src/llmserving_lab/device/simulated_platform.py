@@ -10,7 +10,7 @@ GPU_BLOCK_SIZE = 16
 
 
 class SimulatedPlatform(CpuPlatform):
-    """The CPU platform turns asynchronous scheduling off and takes blocks of 128 tokens; this one leaves both as asked."""
+    """The CPU platform turns asynchronous scheduling off and takes blocks of 128 tokens; this one keeps both."""
 
     @classmethod
     def check_and_update_config(cls, vllm_config: Any) -> None:

@@ -59,8 +59,9 @@ class StepReader:
     def read(self, output: Any) -> Step:
         """The step's batch and the tokens it will produce.
 
-        A request samples when all its tokens so far (prompt and outputs, those of a step still running included) are computed
-        by this step; one that computes exactly one token of an answer under way is a decode, all else is prefill.
+        A request samples when all its tokens so far (prompt and outputs, those of a step still running included) are
+        computed by this step; one that computes exactly one token of an answer under way is a decode, all else is
+        prefill.
         """
         self.forget(output.finished_req_ids)
         prefill: list[tuple[int, int]] = []

@@ -55,7 +55,7 @@ CHAT_TEMPLATE = (
 
 
 def make_model_folder(folder: Path) -> None:
-    """Write config.json, generation_config.json, tokenizer.json and tokenizer_config.json; the same bytes every time."""
+    """Write the configuration and the tokenizer: the same bytes every time."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
