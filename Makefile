@@ -49,6 +49,14 @@ unit: setup ## Unit tests: pure logic, well under a minute
 .PHONY: check
 check: lint types unit ## What every commit passes: lint, types, unit
 
+.PHONY: generate
+generate: setup ## Write what is generated: CRD, chart, schemas, dashboards, install.yaml, reference pages
+	@$(PY) tools/generate.py
+
+.PHONY: verify
+verify: setup ## Fail where what is generated is out of date
+	@$(PY) tools/generate.py --check
+
 ##@ Tests
 .PHONY: contract
 contract: setup ## Agent's client and reader against the plug-in's real server and ring
