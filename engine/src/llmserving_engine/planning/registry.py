@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from llmserving_engine.planning.bounds_only import BoundsOnly
+from llmserving_engine.planning.nested_wait import build_nested_wait
 from llmserving_engine.planning.protocol import ParameterError, PlannerChoice, PlannerFactory, StepPlanner
+from llmserving_engine.planning.wait import build_wait
 
 
 def _bounds_only(parameters: Mapping[str, Any]) -> StepPlanner:
@@ -13,7 +15,11 @@ def _bounds_only(parameters: Mapping[str, Any]) -> StepPlanner:
     return BoundsOnly()
 
 
-PLANNERS: Final[dict[str, PlannerFactory]] = {"bounds": _bounds_only}
+PLANNERS: Final[dict[str, PlannerFactory]] = {
+    "bounds": _bounds_only,
+    "wait": build_wait,
+    "nested-wait": build_nested_wait,
+}
 
 
 def build(choice: PlannerChoice) -> StepPlanner:
