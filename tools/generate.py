@@ -1,4 +1,4 @@
-"""Writes everything that is generated from one source; `make generate` runs it, `make verify` runs it and wants no diff.
+"""Writes everything that is generated from one source: `make generate`; `make verify` wants no difference.
 
 models of llmserving_api  ->  crds/, the chart's CRD, JSON schemas, docs/reference/llmserving.md
 llmserving_api.series     ->  docs/reference/metrics.md

@@ -78,7 +78,7 @@ def custom_resource_definition() -> dict[str, Any]:
 
 def _root_schema() -> dict[str, Any]:
     return {
-        "description": "LLMServing serves a model with vLLM and keeps latency targets by moving the engines' batch bounds.",
+        "description": "LLMServing serves a model with vLLM and keeps latency targets by moving the batch bounds.",
         "type": "object",
         "required": ["spec"],
         "x-kubernetes-validations": [NAME_RULE.as_validation()],

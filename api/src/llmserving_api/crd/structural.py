@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from llmserving_api.v1alpha1.rules import VALIDATIONS
+
 Schema = dict[str, Any]
 
 _DROPPED: Final = frozenset({"title", "$defs"})
@@ -39,7 +41,7 @@ _KEPT: Final = frozenset(
     }
 )
 _BOUND_OF: Final = {"string": "maxLength", "array": "maxItems"}
-_ORDER: Final = ("description", "type", "format", "enum", "pattern", "default")
+_ORDER: Final[tuple[str, ...]] = ("description", "type", "format", "enum", "pattern", "default")
 
 
 class UnsupportedSchemaError(ValueError):
@@ -74,66 +76,67 @@ class _Converter:
         if "anyOf" in node:
             return self._union(node, path)
         if "const" in node:
-            node = {**{key: value for key, value in node.items() if key != "const"}, "enum": [node["const"]]}
+            node = {**_without(node, "const"), "enum": [node["const"]]}
         kind = node.get("type")
-        if kind == "number":
-            raise UnsupportedSchemaError(
-                f"{path}: floats are not for resources; use an integer, a duration or a quantity"
-            )
         if kind is None:
             raise UnsupportedSchemaError(f"{path}: a schema without a type is not structural")
+        if kind == "number":
+            raise UnsupportedSchemaError(f"{path}: resources hold no floats; use an integer, a duration or a quantity")
         schema: Schema = {}
-        for key, value in node.items():
-            if key in _KEPT:
-                schema[key] = value
-            elif key == "properties":
-                schema[key] = self._properties(value, path)
-            elif key == "items":
-                schema[key] = self.convert(value, f"{path}[]")
-            elif key == "additionalProperties":
-                self._additional(schema, node, path)
-            elif key == "default":
-                self._default(schema, value, kind)
-            elif key not in _DROPPED:
-                raise UnsupportedSchemaError(f"{path}: keyword {key!r} has no counterpart in a structural schema")
-        self._bounded(schema, path)
+        for keyword, value in node.items():
+            schema.update(self._keyword(keyword, value, node, path))
+        _check_bounded(schema, path)
         if kind == "array":
             schema.setdefault("x-kubernetes-list-type", "atomic")
         return _ordered(schema)
+
+    def _keyword(self, keyword: str, value: Any, node: Schema, path: str) -> Schema:
+        """What one keyword becomes; nothing where it is noise."""
+        if keyword in _KEPT:
+            return {keyword: value}
+        if keyword in _DROPPED:
+            return {}
+        if keyword == "properties":
+            return {keyword: self._properties(value, path)}
+        if keyword == "items":
+            return {keyword: self.convert(value, f"{path}[]")}
+        if keyword == "additionalProperties":
+            return self._additional(value, node, path)
+        if keyword == "default":
+            # Objects default to {}: the API server then fills in the defaults of their fields.
+            default = {} if node["type"] == "object" else value
+            return {keyword: default} if self._defaults else {}
+        raise UnsupportedSchemaError(f"{path}: keyword {keyword!r} has no counterpart in a structural schema")
 
     def _reference(self, node: Schema, path: str) -> Schema:
         name = node["$ref"].removeprefix("#/$defs/")
         if name in self._open:
             raise UnsupportedSchemaError(f"{path}: {name} contains itself; a structural schema cannot recurse")
-        beside = {key: value for key, value in node.items() if key != "$ref"}
         before, self._open = self._open, (*self._open, name)
         try:
-            return self.convert({**self._definitions[name], **beside}, path)
+            return self.convert(_beside(self._definitions[name], _without(node, "$ref")), path)
         finally:
             self._open = before
 
     def _union(self, node: Schema, path: str) -> Schema:
-        beside = {key: value for key, value in node.items() if key != "anyOf"}
+        """An optional field becomes one that need not be there; integer or string becomes Kubernetes' own form."""
+        beside = _without(node, "anyOf")
         members = [member for member in node["anyOf"] if member != {"type": "null"}]
         if len(members) < len(node["anyOf"]) and beside.get("default", ...) is None:
             del beside["default"]
         if len(members) == 1:
-            return self.convert({**members[0], **beside}, path)
+            return self.convert(_beside(members[0], beside), path)
         if [member.get("type") for member in members] == ["integer", "string"]:
-            return self._int_or_string(*members, beside, path)
+            number, text = members
+            if "maxLength" not in text:
+                raise UnsupportedSchemaError(f"{path}: string without maxLength")
+            return {
+                **{key: value for key, value in beside.items() if key in _KEPT},
+                "anyOf": [_without(number, "title"), {"type": "string"}],
+                **{key: value for key, value in text.items() if key in {"pattern", "maxLength"}},
+                "x-kubernetes-int-or-string": True,
+            }
         raise UnsupportedSchemaError(f"{path}: a union other than integer or string is not structural")
-
-    def _int_or_string(self, number: Schema, text: Schema, beside: Schema, path: str) -> Schema:
-        limits = {key: value for key, value in text.items() if key in {"pattern", "maxLength"}}
-        if "maxLength" not in limits:
-            raise UnsupportedSchemaError(f"{path}: the string has no maxLength")
-        minimum = {"minimum": number["minimum"]} if "minimum" in number else {}
-        return {
-            **{key: value for key, value in beside.items() if key in _KEPT},
-            "anyOf": [{"type": "integer", **minimum}, {"type": "string"}],
-            **limits,
-            "x-kubernetes-int-or-string": True,
-        }
 
     def _properties(self, properties: Mapping[str, Schema], path: str) -> Schema:
         converted: Schema = {}
@@ -143,31 +146,36 @@ class _Converter:
                 raise UnsupportedSchemaError(f"{path}.{name}: the field has no description")
         return converted
 
-    def _additional(self, schema: Schema, node: Schema, path: str) -> None:
-        additional = node["additionalProperties"]
-        if isinstance(additional, dict):
-            schema["additionalProperties"] = self.convert(additional, f"{path}[*]")
-        elif not node.get("x-kubernetes-preserve-unknown-fields") and "properties" not in node:
-            raise UnsupportedSchemaError(
-                f"{path}: a map needs a type of its values, or x-kubernetes-preserve-unknown-fields"
-            )
+    def _additional(self, value: Any, node: Schema, path: str) -> Schema:
+        if isinstance(value, dict):
+            return {"additionalProperties": self.convert(value, f"{path}[*]")}
+        if "properties" in node or node.get("x-kubernetes-preserve-unknown-fields"):
+            return {}
+        raise UnsupportedSchemaError(
+            f"{path}: a map needs the type of its values, or x-kubernetes-preserve-unknown-fields"
+        )
 
-    def _default(self, schema: Schema, value: Any, kind: str) -> None:
-        """Objects default to {}: the API server then fills in the defaults of their fields."""
-        if self._defaults:
-            schema["default"] = {} if kind == "object" else value
 
-    @staticmethod
-    def _bounded(schema: Schema, path: str) -> None:
-        """Everything that may be long has a maximum, so that CEL costs can be estimated."""
-        bound = _BOUND_OF.get(schema["type"])
-        if "additionalProperties" in schema:
-            bound = "maxProperties"
-        if bound is not None and bound not in schema and "enum" not in schema:
-            raise UnsupportedSchemaError(f"{path}: {schema['type']} without {bound}")
+def _without(node: Schema, keyword: str) -> Schema:
+    return {key: value for key, value in node.items() if key != keyword}
+
+
+def _beside(node: Schema, outer: Schema) -> Schema:
+    """A node with what stands beside its reference: the outer word wins, CEL rules of both hold."""
+    merged = {**node, **outer}
+    if VALIDATIONS in node and VALIDATIONS in outer:
+        merged[VALIDATIONS] = [*node[VALIDATIONS], *outer[VALIDATIONS]]
+    return merged
+
+
+def _check_bounded(schema: Schema, path: str) -> None:
+    """Everything that may be long has a maximum, so that the API server can estimate what CEL rules cost."""
+    bound = "maxProperties" if "additionalProperties" in schema else _BOUND_OF.get(schema["type"])
+    if bound is not None and bound not in schema and "enum" not in schema:
+        raise UnsupportedSchemaError(f"{path}: {schema['type']} without {bound}")
 
 
 def _ordered(schema: Schema) -> Schema:
     """Description and type first, as people read them."""
     first = {key: schema[key] for key in _ORDER if key in schema}
-    return {**first, **{key: value for key, value in schema.items() if key not in first}}
+    return first | {key: value for key, value in schema.items() if key not in first}

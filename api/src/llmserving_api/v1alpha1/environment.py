@@ -4,18 +4,16 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from llmserving_api.v1alpha1.fields import Model, ObjectName
-from llmserving_api.v1alpha1.owned import OWNED_ENV_MESSAGE, OWNED_ENV_PATTERN, refusal_of_variable
+from llmserving_api.v1alpha1.fields import DataKey, Model, ObjectName
+from llmserving_api.v1alpha1.owned import VariableName
 from llmserving_api.v1alpha1.rules import Rule
-
-Key = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
 
 
 class KeySelector(Model):
     """A key of a Secret or ConfigMap in the resource's namespace."""
 
-    name: Annotated[ObjectName, Field(min_length=1, description="name of the object.")]
-    key: Annotated[Key, Field(description="key within the object.")]
+    name: Annotated[ObjectName, Field(description="name of the object.")]
+    key: Annotated[DataKey, Field(description="key within the object.")]
     optional: Annotated[bool | None, Field(description="optional: the pod starts without the object or key.")] = None
 
 
@@ -52,23 +50,17 @@ class EnvVar(Model):
     """An environment variable of the engine."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(f"!self.name.matches('{OWNED_ENV_PATTERN}')", OWNED_ENV_MESSAGE),
         Rule("!(has(self.value) && has(self.valueFrom))", "write value or valueFrom, not both"),
     )
 
-    name: Annotated[
-        str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128, description="name of the variable.")
-    ]
+    name: Annotated[str, Field(min_length=1, max_length=128, description="name of the variable."), VariableName()]
     value: Annotated[str | None, Field(max_length=4096, description="value of the variable; empty when absent.")] = None
     value_from: Annotated[
         EnvVarSource | None, Field(description="valueFrom: a Secret, a ConfigMap or a field of the pod.")
     ] = None
 
     @model_validator(mode="after")
-    def _allowed(self) -> Self:
-        refusal = refusal_of_variable(self.name)
-        if refusal is not None:
-            raise ValueError(refusal)
+    def _one_source(self) -> Self:
         if self.value is not None and self.value_from is not None:
-            raise ValueError(self.rules[1].message)
+            raise ValueError(self.rules[0].message)
         return self

@@ -4,27 +4,36 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from llmserving_api.v1alpha1.rules import VALIDATIONS, Rule, cel
+from llmserving_api.v1alpha1.rules import VALIDATIONS, Constraint, Form, Rule
 
-DURATION_PATTERN: Final = r"^\d+(\.\d+)?(ms|s|m)$"
 _UNIT_SECONDS: Final = {"ms": 1e-3, "s": 1.0, "m": 60.0}
-QUANTITY_PATTERN: Final = r"^(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$"
+_DURATION: Final = r"([0-9]+(?:[.][0-9]+)?)(ms|s|m)"
+_QUANTITY: Final = r"^([0-9]+([.][0-9]*)?|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
 
 Percentile = Annotated[int, Field(ge=50, le=99)]
-DNSLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253)]
-"""Name of a Secret, ConfigMap or the like."""
-Quantity = Annotated[int, Field(ge=0)] | Annotated[str, Field(max_length=32, pattern=QUANTITY_PATTERN)]
+ObjectName = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    Form("[a-z0-9]([-.a-z0-9]*[a-z0-9])?", "write an object's name: a-z, 0-9, - and ., such as hub-token"),
+]
+"""Name of a Secret or a ConfigMap."""
+DataKey = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    Form("[-._a-zA-Z0-9]+", "write a key of the object: letters, digits, -, _ and ., such as token"),
+]
+"""Key within a Secret or a ConfigMap."""
+Quantity = Annotated[int, Field(ge=0)] | Annotated[str, Field(max_length=32, pattern=_QUANTITY)]
 """A Kubernetes quantity, int-or-string."""
 
 
 class Model(BaseModel):
-    """Base of all objects of the resource: camelCase names in YAML, unknown fields ignored as the API server prunes them."""
+    """Base of all objects of the resource: camelCase in YAML, unknown fields ignored as the API server prunes them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
@@ -48,47 +57,44 @@ def duration_seconds(duration: str) -> float:
     """Seconds of a duration such as ``50ms``.
 
     Raises:
-        ValueError: it does not match ``DURATION_PATTERN``.
+        ValueError: it is no number with ms, s or m.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)", duration)
+    match = re.fullmatch(_DURATION, duration, re.ASCII)
     if match is None:
         raise ValueError(f"duration {duration!r}: write a number with ms, s or m, such as 50ms, 2s or 5m")
     return float(match.group(1)) * _UNIT_SECONDS[match.group(2)]
 
 
 @dataclass(frozen=True, slots=True)
-class _Between:
-    """A duration within a range, checked by pydantic and by CEL alike."""
+class _Between(Constraint):
+    """A duration within a range."""
 
     least: str
     most: str
 
     @property
-    def message(self) -> str:
-        return f"write a duration from {self.least} to {self.most} with ms, s or m, such as 50ms, 2s or 1.5m"
+    def rules(self) -> tuple[Rule, ...]:
+        form = f"self.matches('^{_DURATION}$')"
+        within = f"duration(self) >= duration('{self.least}') && duration(self) <= duration('{self.most}')"
+        return (Rule(f"{form} && {within}", self._instead),)
 
-    def check(self, duration: str) -> str:
-        if not duration_seconds(self.least) <= duration_seconds(duration) <= duration_seconds(self.most):
-            raise ValueError(f"duration {duration!r}: {self.message}")
-        return duration
+    def refusal(self, value: str) -> str | None:
+        try:
+            seconds = duration_seconds(value)
+        except ValueError:
+            return self._instead
+        within = duration_seconds(self.least) <= seconds <= duration_seconds(self.most)
+        return None if within else self._instead
 
     @property
-    def rule(self) -> Rule:
-        form = "^[0-9]+([.][0-9]+)?(ms|s|m)$"
-        within = f"duration(self) >= duration('{self.least}') && duration(self) <= duration('{self.most}')"
-        return Rule(f"self.matches('{form}') && {within}", self.message)
+    def _instead(self) -> str:
+        return f"write a duration from {self.least} to {self.most} with ms, s or m, such as 50ms, 2s or 1.5m"
 
 
-_TARGET: Final = _Between("1ms", "15m")
-_WINDOW: Final = _Between("10s", "1440m")
 _DURATION_LENGTH: Final = 9
-"""Keeps any number of minutes inside what CEL's ``duration()`` can hold."""
+"""Any number of minutes this long is within what CEL's ``duration()`` can hold."""
 
-TargetDuration = Annotated[
-    str, Field(pattern=DURATION_PATTERN, max_length=_DURATION_LENGTH), AfterValidator(_TARGET.check), cel(_TARGET.rule)
-]
+TargetDuration = Annotated[str, Field(max_length=_DURATION_LENGTH), _Between("1ms", "15m")]
 """A latency target, up to what the project's latency histogram resolves."""
-WindowDuration = Annotated[
-    str, Field(pattern=DURATION_PATTERN, max_length=_DURATION_LENGTH), AfterValidator(_WINDOW.check), cel(_WINDOW.rule)
-]
+WindowDuration = Annotated[str, Field(max_length=_DURATION_LENGTH), _Between("10s", "1440m")]
 """The span over which an SLA is judged."""

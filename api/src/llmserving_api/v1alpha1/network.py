@@ -1,15 +1,17 @@
 """Who may reach the engine: the peers of a NetworkPolicy, bounded and typed."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llmserving_api.v1alpha1.fields import Model
-from llmserving_api.v1alpha1.rules import Rule
+from llmserving_api.v1alpha1.rules import Form, Rule
 
 LabelKey = Annotated[str, Field(max_length=317)]
 LabelValue = Annotated[str, Field(max_length=63)]
-CIDR = Annotated[str, Field(min_length=4, max_length=49)]
+CIDR = Annotated[
+    str, Field(min_length=4, max_length=49), Form("[0-9a-fA-F.:]+/[0-9]{1,3}", "write a range such as 10.0.0.0/8")
+]
 
 
 class LabelRequirement(Model):
@@ -59,9 +61,16 @@ class NetworkPolicyPeer(Model):
     ] = None
     ip_block: Annotated[IPBlock | None, Field(description="ipBlock: a range of addresses.")] = None
 
+    @model_validator(mode="after")
+    def _pods_or_addresses(self) -> Self:
+        pods = self.pod_selector is not None or self.namespace_selector is not None
+        if pods == (self.ip_block is not None):
+            raise ValueError(self.rules[0].message)
+        return self
+
 
 class NetworkPolicySpec(Model):
-    """Who may reach the engine's port. The agent's port is always fenced."""
+    """Who may reach the engine's port."""
 
     allow_from: Annotated[
         list[NetworkPolicyPeer] | None,

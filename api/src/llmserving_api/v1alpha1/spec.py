@@ -2,14 +2,22 @@
 
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from llmserving_api.policy import DEFAULT_LAW, LawName, Mode
 from llmserving_api.v1alpha1.environment import EnvVar
-from llmserving_api.v1alpha1.fields import Model, ObjectName, Percentile, Quantity, TargetDuration, WindowDuration
+from llmserving_api.v1alpha1.fields import (
+    DataKey,
+    Model,
+    ObjectName,
+    Percentile,
+    Quantity,
+    TargetDuration,
+    WindowDuration,
+)
 from llmserving_api.v1alpha1.network import NetworkPolicySpec
-from llmserving_api.v1alpha1.owned import ARGUMENT_FORM, OWNED_FLAGS, refusal_of_argument
-from llmserving_api.v1alpha1.rules import PRESERVE_UNKNOWN, Rule, cel, list_map
+from llmserving_api.v1alpha1.owned import EngineFlag
+from llmserving_api.v1alpha1.rules import PRESERVE_UNKNOWN, Form, Rule, list_map
 
 MAX_NAME_LENGTH: Final = 40
 """Longest name of an LLMServing: with suffixes it must fit labels, Services and pod host names (63 characters)."""
@@ -20,55 +28,49 @@ NAME_RULE: Final = Rule(
 )
 
 
-def _check_argument(argument: str) -> str:
-    refusal = refusal_of_argument(argument)
-    if refusal is not None:
-        raise ValueError(refusal)
-    return argument
-
-
-EngineArgument = Annotated[
+ModelURI = Annotated[
     str,
-    Field(min_length=3, max_length=1024),
-    AfterValidator(_check_argument),
-    cel(Rule("self.startsWith('--')", ARGUMENT_FORM), *(Rule(owned.cel, owned.message) for owned in OWNED_FLAGS)),
+    Field(min_length=1, max_length=512),
+    Form(
+        r"hf://[\w.-]+(/[\w.-]+)?|pvc://[a-z0-9]([-.a-z0-9]*[a-z0-9])?(/[\w./-]+)?|file:///[\w./-]+",
+        "write hf://org/name, pvc://claim/path or file:///path",
+    ),
 ]
+ServedName = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    Form(
+        r"[A-Za-z0-9]([\w./:-]*[A-Za-z0-9])?", "write a name of letters, digits, -, _, ., : and /, such as llama-3.1-8b"
+    ),
+]
+ImageReference = Annotated[
+    str,
+    Field(min_length=1, max_length=512),
+    Form(r"\w[\w./:@-]*", "write an image reference, such as vllm/vllm-openai:v0.32.0"),
+]
+EngineArgument = Annotated[str, Field(min_length=1, max_length=1024), EngineFlag()]
 
 
 class SecretKeyRef(Model):
     """A key of a Secret in the resource's namespace."""
 
-    name: Annotated[ObjectName, Field(min_length=1, description="name of the Secret.")]
-    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253, description="key within the Secret.")] = (
-        "token"
-    )
+    name: Annotated[ObjectName, Field(description="name of the Secret.")]
+    key: Annotated[DataKey, Field(description="key within the Secret.")] = "token"
 
 
 class ModelSource(Model):
     """The model to serve."""
 
     uri: Annotated[
-        str,
+        ModelURI,
         Field(
-            max_length=512,
-            pattern=r"^(hf://[\w.-]+(/[\w.-]+)?|pvc://[a-z0-9]([-.a-z0-9]*[a-z0-9])?(/[\w./-]+)?|file:///[\w./-]+)$",
             description="uri of the model: hf://org/name (Hugging Face hub), pvc://claim/path (a volume claim in the "
-            "same namespace) or file:///path (already in the container). An edit restarts pods.",
-        ),
-        cel(
-            Rule(
-                "self.startsWith('hf://') || self.startsWith('pvc://') || self.startsWith('file:///')",
-                "write hf://org/name, pvc://claim/path or file:///path",
-            )
+            "same namespace) or file:///path (already in the container). An edit restarts pods."
         ),
     ]
     name: Annotated[
-        str | None,
-        Field(
-            max_length=128,
-            pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/:-]*[A-Za-z0-9])?$",
-            description="name clients ask for in requests; the resource's name by default. An edit restarts pods.",
-        ),
+        ServedName | None,
+        Field(description="name clients ask for in requests; the resource's name by default. An edit restarts pods."),
     ] = None
     token_secret_ref: Annotated[
         SecretKeyRef | None,
@@ -93,13 +95,8 @@ class Engine(Model):
     """The vLLM container. Every edit restarts pods, one after the other."""
 
     image: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=512,
-            pattern=r"^\S+$",
-            description="image of vLLM, 0.24 or newer; the stock image serves, the plug-in comes in beside it.",
-        ),
+        ImageReference,
+        Field(description="image of vLLM, 0.24 or newer; the stock image serves, the plug-in comes in beside it."),
     ]
     args: Annotated[
         list[EngineArgument] | None,
@@ -235,7 +232,7 @@ class Rollout(Model):
     sidecar_upgrade: Annotated[
         Literal["OnRestart", "Rolling"],
         Field(
-            description="sidecarUpgrade: OnRestart lets new agents wait for the next restart, Rolling rolls pods at once."
+            description="sidecarUpgrade: OnRestart lets a new agent wait for the next restart, Rolling rolls pods now."
         ),
     ] = "OnRestart"
 

@@ -81,9 +81,9 @@ class BatchingStatus(Model):
     policy: Annotated[Short | None, Field(description="policy that decides.")] = None
     last_decision: Annotated[DecisionStatus | None, Field(description="lastDecision of any agent.")] = None
     history: Annotated[
-        list[DecisionStatus],
+        tuple[DecisionStatus, ...],
         Field(max_length=10, description="history of decisions that changed bounds, newest first."),
-    ] = []
+    ] = ()
 
 
 class EngineStatus(Model):
@@ -103,18 +103,18 @@ class LLMServingStatus(Model):
     """Observed state of an LLMServing."""
 
     conditions: Annotated[
-        list[Condition], Field(max_length=32, description="conditions of the resource."), list_map("type")
-    ] = []
+        tuple[Condition, ...], Field(max_length=32, description="conditions of the resource."), list_map("type")
+    ] = ()
     observed_generation: Annotated[int | None, Field(description="observedGeneration the status was written for.")] = (
         None
     )
     sla: Annotated[SLAStatus | None, Field(description="sla: targets and what is observed.")] = None
     batching: Annotated[BatchingStatus | None, Field(description="batching: live bounds and decisions.")] = None
     engines: Annotated[
-        list[EngineStatus],
+        tuple[EngineStatus, ...],
         Field(max_length=32, description="engines, one entry for each pod and rank."),
         list_map("pod", "rank"),
-    ] = []
+    ] = ()
     replicas: Annotated[int, Field(description="replicas that exist.")] = 0
     ready_replicas: Annotated[int, Field(description="readyReplicas among them.")] = 0
     selector: Annotated[Short | None, Field(description="selector of the pods, for the scale subresource.")] = None
