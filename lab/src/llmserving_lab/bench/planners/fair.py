@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmserving_engine.planning.protocol import StepComposition, StepDone, StepPlan, StepPlanner, StepView, Track
 
@@ -29,7 +30,7 @@ class StepLine:
         self._gram = np.eye(4) * 1e-6
         self._moment = np.zeros(4)
         self.steps = 0
-        self.weights: np.ndarray[Any, np.dtype[np.float64]] = np.zeros(4)
+        self.weights: NDArray[np.floating[Any]] = np.zeros(4)
 
     def add(self, composition: StepComposition, seconds: float) -> None:
         """Learn from one step."""
@@ -47,7 +48,7 @@ class StepLine:
         return max(0, int((seconds - base) / slope))
 
 
-def _features(prefill: int, decodes: int, context: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _features(prefill: int, decodes: int, context: int) -> NDArray[np.floating[Any]]:
     return np.array([1.0, prefill / 1000, decodes / 100, context / 1e5])
 
 
