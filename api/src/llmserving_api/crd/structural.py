@@ -103,9 +103,7 @@ class _Converter:
         if keyword == "additionalProperties":
             return self._additional(value, node, path)
         if keyword == "default":
-            # Objects default to {}: the API server then fills in the defaults of their fields.
-            default = {} if node["type"] == "object" else value
-            return {keyword: default} if self._defaults else {}
+            return {keyword: _present(value)} if self._defaults else {}
         raise UnsupportedSchemaError(f"{path}: keyword {keyword!r} has no counterpart in a structural schema")
 
     def _reference(self, node: Schema, path: str) -> Schema:
@@ -132,8 +130,8 @@ class _Converter:
                 raise UnsupportedSchemaError(f"{path}: string without maxLength")
             return {
                 **{key: value for key, value in beside.items() if key in _KEPT},
-                "anyOf": [_without(number, "title"), {"type": "string"}],
-                **{key: value for key, value in text.items() if key in {"pattern", "maxLength"}},
+                "anyOf": [{"type": "integer"}, {"type": "string"}],  # exactly this, the limits beside it
+                **{key: value for key, value in (number | text).items() if key in {"minimum", "pattern", "maxLength"}},
                 "x-kubernetes-int-or-string": True,
             }
         raise UnsupportedSchemaError(f"{path}: a union other than integer or string is not structural")
@@ -154,6 +152,13 @@ class _Converter:
         raise UnsupportedSchemaError(
             f"{path}: a map needs the type of its values, or x-kubernetes-preserve-unknown-fields"
         )
+
+
+def _present(value: Any) -> Any:
+    """A default without its absent fields. Written out, as CEL rules judge a default before those of its fields."""
+    if isinstance(value, dict):
+        return {key: _present(inner) for key, inner in value.items() if inner is not None}
+    return value
 
 
 def _without(node: Schema, keyword: str) -> Schema:
