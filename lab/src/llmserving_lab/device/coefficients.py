@@ -2,9 +2,10 @@
 
 A file holds times in microseconds, for the whole model on one card:
 
-* `dense`: pairs `[tokens, time]`, straight lines between them and on beyond the last two;
+* `dense`: pairs `[tokens, time]`, interpolated and extrapolated as measured points are;
 * `sequence`: time per sampled sequence;
-* `prefill`: `pair`, per query-key pair of prefill chunks (tokens x (cached + half the chunk));
+* `prefill`: `pair`, per query-key pair of prefill chunks (tokens x (cached + half the chunk)), and `cached`, per cached token
+  that a chunk reads;
 * `decode`: `fixed` per step that has decodes, `sequence` per decode, `context` per token of decode context;
 * `mixed`: the same three, in place of `decode`, for steps that also prefill.
 """
@@ -43,6 +44,7 @@ class CoefficientKernels:
     dense: Curve
     sequence: float
     prefill_pair: float
+    prefill_cached: float
     decode: DecodeCoefficients
     mixed: DecodeCoefficients
 
@@ -50,7 +52,7 @@ class CoefficientKernels:
         """See `llmserving_lab.device.kernels.Kernels`."""
         time = self.dense.at(dense_tokens) + self.sequence * batch.sampled
         for tokens, cached in batch.prefill:
-            time += self.prefill_pair * tokens * (cached + tokens / 2)
+            time += self.prefill_pair * tokens * (cached + tokens / 2) + self.prefill_cached * cached
         if batch.decodes:
             time += (self.mixed if batch.prefill else self.decode).microseconds(batch)
         return time, dense_tokens > self.dense.largest
@@ -116,9 +118,10 @@ def _fitted(name: str, data: dict[str, Any]) -> Fitted:
     if len(points) < 2:
         raise ValueError("dense: needs at least two [tokens, time] pairs")
     kernels = CoefficientKernels(
-        dense=Curve.of(points),
+        dense=Curve.of(points, padded=True),
         sequence=float(data["sequence"]),
         prefill_pair=float(data["prefill"]["pair"]),
+        prefill_cached=float(data["prefill"]["cached"]),
         decode=DecodeCoefficients(**data["decode"]),
         mixed=DecodeCoefficients(**data["mixed"]),
     )

@@ -27,21 +27,23 @@ class Kernels(Protocol):
 class AttentionTable:
     """Attention time of one transformer block, in microseconds, from a profile's rows.
 
-    A profile measures one prefill chunk at a time. Several chunks in a step are put together as one chunk of the same number of
-    tokens and the same number of query-key pairs; a chunk larger than any measured is computed in pieces, one after another.
-    All decodes of a measured row have the same context; where contexts differ, `skew` (from the profile's metadata) moves the
-    time from that of the mean context towards that of the largest.
+    A profile measures one prefill chunk at a time. Several chunks in a step are put together as one chunk of the same
+    number of tokens and the same number of query-key pairs; a chunk larger than any measured is computed in pieces, one
+    after another.
+
+    All decodes of a measured row have the same context. Where contexts differ, the step takes the time at their mean and then
+    waits for its longest sequence: the difference between the table's times for one decode at the longest context and for
+    one at the mean.
 
     Attributes:
         prefill: Time by (chunk, cached tokens).
         decode: Time by (decodes, context).
-        mixed: Time by (chunk, decodes, cached tokens, context), or None where the profile has no mixed rows; then the two parts
-            are added, which underestimates.
+        mixed: Time by (chunk, decodes, cached tokens, context), or None where the profile has no mixed rows; then the two
+            parts are added, which underestimates.
         largest_chunk: Largest measured chunk.
         largest_cached: Largest measured number of cached tokens.
         largest_context: Largest measured decode context.
         largest_decodes: Largest measured number of decodes without, and with, a prefill chunk.
-        skew: Share of the way from the time at the mean context to the time at the largest.
     """
 
     prefill: Grid
@@ -51,7 +53,6 @@ class AttentionTable:
     largest_cached: int
     largest_context: int
     largest_decodes: tuple[int, int]
-    skew: float = 0.0
 
     def microseconds(self, batch: StepBatch) -> tuple[float, bool]:
         """Time of one block's attention, and whether it was extrapolated."""
@@ -72,17 +73,19 @@ class AttentionTable:
             return total + self.prefill.at(chunk, cached) + time, extrapolated or beyond
         mean = batch.decode_context_sum / batch.decodes
         time = self.mixed.at(chunk, batch.decodes, cached, mean)
-        if self.skew and batch.decode_context_max > mean:
-            time += self.skew * (self.mixed.at(chunk, batch.decodes, cached, batch.decode_context_max) - time)
-        beyond = batch.decodes > self.largest_decodes[1] or mean > self.largest_context
+        longest = batch.decode_context_max
+        if longest > mean:
+            time += self.mixed.at(chunk, 1, cached, longest) - self.mixed.at(chunk, 1, cached, mean)
+        beyond = batch.decodes > self.largest_decodes[1] or longest > self.largest_context
         return total + time, extrapolated or beyond
 
     def _decode(self, batch: StepBatch) -> tuple[float, bool]:
         mean = batch.decode_context_sum / batch.decodes
         time = self.decode.at(batch.decodes, mean)
-        if self.skew and batch.decode_context_max > mean:
-            time += self.skew * (self.decode.at(batch.decodes, batch.decode_context_max) - time)
-        return time, batch.decodes > self.largest_decodes[0] or mean > self.largest_context
+        longest = batch.decode_context_max
+        if longest > mean:
+            time += self.decode.at(1, longest) - self.decode.at(1, mean)
+        return time, batch.decodes > self.largest_decodes[0] or longest > self.largest_context
 
 
 def equivalent_chunk(prefill: tuple[tuple[int, int], ...]) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Measured device profiles: a folder with dense.csv, attention.csv, per_sequence.csv and meta.yaml.
 
 The format is that of the LLMServingSim 2.0 profiler. meta.yaml must name `gpu` and `model`; it may add what the profiler leaves
-out: `num_hidden_layers`, `tensor_parallel_size`, `memory_gib`, `shape` (the fields of `ModelShape`), `skew_alpha`.
+out: `num_hidden_layers`, `tensor_parallel_size`, `memory_gib`, `shape` (the fields of `ModelShape`).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def load_profile(folder: Path, *, layers: int | None = None) -> Profile:
             "`num_hidden_layers: N` (the model's transformer blocks) or give --layers N"
         )
     cards = int(meta.get("tensor_parallel_size") or meta.get("engine_effective", {}).get("tensor_parallel_size") or 1)
-    attention = _attention(folder / "attention.csv", skew=_skew(meta, cards))
+    attention = _attention(folder / "attention.csv")
     block, once = _dense(folder / "dense.csv")
     kernels = ProfileKernels(block, once, _head(folder / "per_sequence.csv"), attention, blocks)
     card_bytes = int(meta["memory_gib"] * GIB) if "memory_gib" in meta else known_card_bytes(card)
@@ -122,13 +122,6 @@ def _shape(path: Path, meta: dict[str, Any], model: str) -> ModelShape | None:
     except TypeError as error:
         fields = ", ".join(ModelShape.__dataclass_fields__)
         raise ProfileError(f"{path}: shape: {error}; its fields are {fields}") from None
-
-
-def _skew(meta: dict[str, Any], cards: int) -> float:
-    if "skew_alpha" in meta:
-        return float(meta["skew_alpha"])
-    fit = meta.get("skew_fit", {}).get("per_tp", {}).get(cards, {})
-    return float(fit.get("alpha_default", 0.0))
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -192,7 +185,7 @@ def _head(path: Path) -> Curve:
     return Curve.of(points)
 
 
-def _attention(path: Path, *, skew: float) -> AttentionTable:
+def _attention(path: Path) -> AttentionTable:
     columns = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us")
     prefill: list[tuple[tuple[float, ...], float]] = []
     decode: list[tuple[tuple[float, ...], float]] = []
@@ -223,5 +216,4 @@ def _attention(path: Path, *, skew: float) -> AttentionTable:
             int(max(key[0] for key, _ in decode)),
             int(max((key[1] for key, _ in mixed), default=0)),
         ),
-        skew=skew,
     )
