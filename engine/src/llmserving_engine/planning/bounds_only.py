@@ -1,5 +1,8 @@
 """The planner that adds nothing: the bounds are the plan."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from llmserving_engine.planning.protocol import StepDone, StepPlan, StepView, Track
 
 
@@ -8,6 +11,9 @@ class BoundsOnly:
 
     name = "bounds"
     orders_waiting = False
+
+    def configure(self, parameters: Mapping[str, Any]) -> None:
+        """It has no parameters."""
 
     def arrived(self, track: Track) -> None:
         """Nothing to remember."""

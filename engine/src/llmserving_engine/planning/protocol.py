@@ -69,7 +69,9 @@ class Track:
     relegated: bool = False
     """Set by a planner that put the request behind others because its TTFT could not be met."""
     stream_start: int = -1
-    """Index in the gap log where the current uninterrupted stream of outputs began; -1: not streaming."""
+    """Index in the tracker's gap log where the current uninterrupted stream of outputs began; -1: not streaming."""
+    stream_over: int = 0
+    """Long gaps in the log up to there."""
     plan: Any = None
     """For the planner's own notes."""
 
@@ -163,6 +165,10 @@ class StepPlanner(Protocol):
     name: str
     orders_waiting: bool
     """Whether plans use ``waiting_first`` or ``only_listed``; if so the mixin installs a queue that can obey them."""
+
+    def configure(self, parameters: Mapping[str, Any]) -> None:
+        """New parameters for this planner, already accepted by its factory; what it has learned stays."""
+        ...
 
     def arrived(self, track: Track) -> None:
         """A request entered the engine, or was there when this planner was installed."""

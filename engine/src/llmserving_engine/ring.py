@@ -1,0 +1,165 @@
+"""Writer of the telemetry ring: a memory-mapped file of fixed records that the agent reads beside the running engine.
+
+One header, then ``capacity`` records, little endian. Record ``n`` (from 1) lies in slot ``(n - 1) % capacity``. The
+writer clears the slot's sequence number, fills the body, writes the sequence number and last the header's count, so a
+reader that finds the expected number before and after its copy has a whole record. The file is made under another name
+and moved into place: a reader of an earlier file keeps its mapping and sees the new one by its inode.
+"""
+
+import contextlib
+import mmap
+import os
+import struct
+from pathlib import Path
+from typing import Final
+
+from llmserving_engine.telemetry import Pairs, RequestRow, StepRow
+
+MAGIC: Final = b"LLMSRING"
+RING_VERSION: Final = 1
+HEADER: Final = struct.Struct("<8sIIIIQQ")
+HEADER_SIZE: Final = 64
+RECORD_SIZE: Final = 384
+DEFAULT_CAPACITY: Final = 8192
+MAX_PAIRS: Final = 40
+FILE_MODE: Final = 0o660
+
+KIND_STEP: Final = 1
+KIND_STEP_MORE: Final = 2
+KIND_REQUEST: Final = 3
+
+_SEQUENCE: Final = struct.Struct("<Q")
+_WRITTEN_OFFSET: Final = HEADER.size - 8
+_STEP: Final = struct.Struct("<II QQQQ IIII QQ IIIIIIIIIIII QQ Q d HH".replace(" ", ""))
+_MORE: Final = struct.Struct("<IIQHH")
+_REQUEST: Final = struct.Struct("<II QQ IIIIII i I dddd".replace(" ", ""))
+
+
+class RingWriter:
+    """Telemetry sink that writes to the ring. Single writer; calls come from the engine's thread."""
+
+    def __init__(self, path: Path, start_ns: int, capacity: int = DEFAULT_CAPACITY) -> None:
+        """Make the file (mode 0660) and map it.
+
+        Raises:
+            OSError: the folder is missing, not writable or full.
+        """
+        self.path = path
+        self._capacity = capacity
+        self._written = 0
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        size = HEADER_SIZE + capacity * RECORD_SIZE
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+        try:
+            os.fchmod(descriptor, FILE_MODE)
+            os.posix_fallocate(descriptor, 0, size)
+            self._map = mmap.mmap(descriptor, size)
+            header = (MAGIC, RING_VERSION, HEADER_SIZE, RECORD_SIZE, capacity, start_ns, 0)
+            HEADER.pack_into(self._map, 0, *header)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+
+    def step(self, row: StepRow) -> None:
+        """Write a step, with further records when it has more distinct latencies than fit in one."""
+        gaps = row.gaps[:MAX_PAIRS]
+        firsts = row.first_tokens[: MAX_PAIRS - len(gaps)]
+        offset = self._open()
+        body = offset + _SEQUENCE.size
+        _STEP.pack_into(
+            self._map,
+            body,
+            KIND_STEP,
+            row.flags,
+            row.step,
+            row.scheduled_ns,
+            row.completed_ns,
+            row.duration_ns,
+            row.prefill_tokens,
+            row.decode_tokens,
+            row.prefill_requests,
+            row.decode_requests,
+            row.decode_context_tokens,
+            row.prefill_attention_tokens,
+            row.padded_tokens,
+            row.running,
+            row.waiting,
+            row.overdue_waiting,
+            row.finished,
+            row.preempted,
+            row.kv_blocks_used,
+            row.kv_blocks_total,
+            row.max_num_seqs,
+            row.max_num_batched_tokens,
+            row.token_budget,
+            row.held,
+            row.oldest_waiting_ns,
+            row.predicted_ns,
+            row.operation_id,
+            row.trim,
+            len(gaps),
+            len(firsts),
+        )
+        self._pairs(body + _STEP.size, gaps, firsts)
+        self._commit(offset)
+        self._more(row.step, row.gaps[len(gaps) :], row.first_tokens[len(firsts) :])
+
+    def request(self, row: RequestRow) -> None:
+        """Write a request that left."""
+        offset = self._open()
+        _REQUEST.pack_into(
+            self._map,
+            offset + _SEQUENCE.size,
+            KIND_REQUEST,
+            row.outcome,
+            row.arrival_ns,
+            row.finished_ns,
+            row.prompt_tokens,
+            row.cached_tokens,
+            row.output_tokens,
+            row.gaps,
+            row.gaps_over_target,
+            row.preemptions,
+            max(-(2**31), min(2**31 - 1, row.priority)),
+            row.relegated,
+            row.ttft_seconds,
+            row.e2e_seconds,
+            row.queue_seconds,
+            row.max_gap_seconds,
+        )
+        self._commit(offset)
+
+    def close(self) -> None:
+        """Unmap; the file stays for a reader."""
+        self._map.close()
+
+    def _more(self, step: int, gaps: Pairs, firsts: Pairs) -> None:
+        while gaps or firsts:
+            now_gaps = gaps[:MAX_PAIRS]
+            now_firsts = firsts[: MAX_PAIRS - len(now_gaps)]
+            offset = self._open()
+            body = offset + _SEQUENCE.size
+            _MORE.pack_into(self._map, body, KIND_STEP_MORE, 0, step, len(now_gaps), len(now_firsts))
+            self._pairs(body + _MORE.size, now_gaps, now_firsts)
+            self._commit(offset)
+            gaps, firsts = gaps[len(now_gaps) :], firsts[len(now_firsts) :]
+
+    def _pairs(self, offset: int, gaps: Pairs, firsts: Pairs) -> None:
+        count = len(gaps) + len(firsts)
+        if count:
+            flat = [number for pairs in (gaps, firsts) for bucket, n in pairs for number in (bucket, min(n, 0xFFFF))]
+            struct.pack_into(f"<{2 * count}H", self._map, offset, *flat)
+
+    def _open(self) -> int:
+        offset = HEADER_SIZE + (self._written % self._capacity) * RECORD_SIZE
+        _SEQUENCE.pack_into(self._map, offset, 0)
+        return offset
+
+    def _commit(self, offset: int) -> None:
+        self._written += 1
+        _SEQUENCE.pack_into(self._map, offset, self._written)
+        _SEQUENCE.pack_into(self._map, _WRITTEN_OFFSET, self._written)

@@ -1,0 +1,90 @@
+"""The live scheduler: a mixin over vLLM's ``Scheduler`` or ``AsyncScheduler``.
+
+``plugin.register`` puts it in by wrapping ``SchedulerConfig.get_scheduler_cls``; where that is not wanted,
+``--scheduler-cls llmserving_engine.scheduler.make`` does the same.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from llmserving_engine.step_control import Runtime, StepControl
+
+if TYPE_CHECKING:
+    from vllm.v1.core.sched.output import SchedulerOutput
+    from vllm.v1.outputs import ModelRunnerOutput
+    from vllm.v1.request import Request
+
+RuntimeFactory = Callable[[Any], Runtime]
+"""Builds the runtime of a scheduler just constructed."""
+
+
+class LiveScheduler:
+    """Wraps the scheduler's own methods; always first among the bases, with one of vLLM's schedulers second."""
+
+    runtime_factory: RuntimeFactory
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.live = StepControl(self, type(self).runtime_factory(self))
+
+    def schedule(self, *args: Any, **kwargs: Any) -> "SchedulerOutput":
+        """One step: enforce, schedule, measure."""
+        live = self.live
+        self._guarded(live.before_schedule)
+        try:
+            output = super().schedule(*args, **kwargs)  # type: ignore[misc]
+        except BaseException:
+            live.restore()
+            raise
+        self._guarded(live.after_schedule, output)
+        return output
+
+    def update_from_output(
+        self, scheduler_output: "SchedulerOutput", model_runner_output: "ModelRunnerOutput", *args: Any, **kwargs: Any
+    ) -> dict[int, Any]:
+        """The output of a step: let vLLM take it, count latencies, report."""
+        live = self.live
+        self._guarded(live.before_update)
+        outputs: dict[int, Any] = super().update_from_output(  # type: ignore[misc]
+            scheduler_output, model_runner_output, *args, **kwargs
+        )
+        self._guarded(live.after_update, scheduler_output, outputs)
+        return outputs
+
+    def add_request(self, request: "Request", *args: Any, **kwargs: Any) -> None:
+        """A request arrives."""
+        super().add_request(request, *args, **kwargs)  # type: ignore[misc]
+        self._guarded(self.live.arrived, request)
+
+    def _preempt_request(self, request: "Request", *args: Any, **kwargs: Any) -> None:
+        super()._preempt_request(request, *args, **kwargs)  # type: ignore[misc]
+        self._guarded(self.live.preempted, request)
+
+    def _guarded(self, entry: Callable[..., None], *args: Any) -> None:
+        """The one place where an exception of ours is caught: it ends control, never the engine."""
+        try:
+            entry(*args)
+        except Exception as error:
+            self.live.surrender(entry.__name__, error)
+
+
+def live_scheduler_class(base: type, runtime_factory: RuntimeFactory) -> type:
+    """A scheduler class with live control.
+
+    Args:
+        base: vLLM's ``Scheduler`` or ``AsyncScheduler`` (or a subclass).
+        runtime_factory: Builds the runtime once the scheduler is constructed.
+    """
+    return type(f"Live{base.__name__}", (LiveScheduler, base), {"runtime_factory": staticmethod(runtime_factory)})
+
+
+def make(vllm_config: Any, *args: Any, **kwargs: Any) -> Any:
+    """Factory for ``--scheduler-cls llmserving_engine.scheduler.make``: the live scheduler that fits the engine."""
+    from llmserving_engine.process import start_runtime
+
+    scheduler_config = vllm_config.scheduler_config
+    if scheduler_config.async_scheduling:
+        from vllm.v1.core.sched.async_scheduler import AsyncScheduler as Base
+    else:
+        from vllm.v1.core.sched.scheduler import Scheduler as Base
+    return live_scheduler_class(Base, start_runtime)(vllm_config, *args, **kwargs)
