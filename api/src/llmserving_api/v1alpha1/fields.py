@@ -13,8 +13,6 @@ from llmserving_api.v1alpha1.rules import VALIDATIONS, Constraint, Form, Rule
 
 _UNIT_SECONDS: Final = {"ms": 1e-3, "s": 1.0, "m": 60.0}
 _DURATION: Final = r"([0-9]+(?:[.][0-9]+)?)(ms|s|m)"
-_QUANTITY: Final = r"^([0-9]+([.][0-9]*)?|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
-
 Percentile = Annotated[int, Field(ge=50, le=99)]
 ObjectName = Annotated[
     str,
@@ -28,8 +26,6 @@ DataKey = Annotated[
     Form("[-._a-zA-Z0-9]+", "write a key of the object: letters, digits, -, _ and ., such as token"),
 ]
 """Key within a Secret or a ConfigMap."""
-Quantity = Annotated[int, Field(ge=0)] | Annotated[str, Field(max_length=32, pattern=_QUANTITY)]
-"""A Kubernetes quantity, int-or-string."""
 
 
 class Model(BaseModel):

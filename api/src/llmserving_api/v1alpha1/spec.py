@@ -11,12 +11,12 @@ from llmserving_api.v1alpha1.fields import (
     Model,
     ObjectName,
     Percentile,
-    Quantity,
     TargetDuration,
     WindowDuration,
 )
 from llmserving_api.v1alpha1.network import NetworkPolicySpec
 from llmserving_api.v1alpha1.owned import EngineFlag
+from llmserving_api.v1alpha1.resources import Resources
 from llmserving_api.v1alpha1.rules import PRESERVE_UNKNOWN, Form, Rule, list_map
 
 MAX_NAME_LENGTH: Final = 40
@@ -75,19 +75,6 @@ class ModelSource(Model):
     token_secret_ref: Annotated[
         SecretKeyRef | None,
         Field(description="tokenSecretRef names the Secret with the hub's access token. An edit restarts pods."),
-    ] = None
-
-
-class Resources(Model):
-    """Compute resources of the engine's container."""
-
-    limits: Annotated[
-        dict[str, Quantity] | None,
-        Field(max_length=32, description="limits by resource name, such as nvidia.com/gpu: 1."),
-    ] = None
-    requests: Annotated[
-        dict[str, Quantity] | None,
-        Field(max_length=32, description="requests by resource name; the limits by default, as in any pod."),
     ] = None
 
 
