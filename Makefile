@@ -28,7 +28,7 @@ setup: $(VENV)/.stamp ## Create .venv with the members and the development tools
 
 .PHONY: lock
 lock: setup ## Re-resolve requirements/*.in into hashed requirements/*.txt
-	@cd requirements && for f in operator agent dev; do ../$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url $$f.in -o $$f.txt; done
+	@cd requirements && for f in operator agent build dev; do ../$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url $$f.in -o $$f.txt; done
 	@cd requirements && { printf '# The installer itself; see "make lock".\n'; sed -n '/^uv==/,/^[a-z]/p' dev.txt | sed '$$!b;/^[a-z]/d' | grep -v '^ *# '; } > uv.txt
 
 ##@ Quality
@@ -56,6 +56,14 @@ generate: setup ## Write what is generated: CRD, chart, schemas, dashboards, ins
 .PHONY: verify
 verify: setup ## Fail where what is generated is out of date
 	@$(PY) tools/generate.py --check
+
+.PHONY: tools
+tools: setup ## Build the pinned programs of the cluster and its tests (about 10 minutes once, then cached)
+	@$(PY) -m llmserving_lab.cluster.tools > /dev/null
+
+.PHONY: images
+images: setup ## Build the images operator, agent, engine and print their sizes
+	@$(PY) -m llmserving_lab.images
 
 ##@ Tests
 .PHONY: contract

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -192,3 +193,20 @@ def _sha256(file: Path) -> str:
 def _intact(binary: Path) -> bool:
     """Whether the cache holds the program as it was built."""
     return binary.is_file() and _checksum(binary).is_file() and _checksum(binary).read_text() == _sha256(binary)
+
+
+def main() -> None:
+    """Find or build the programs named on the command line, all of them where none is named; print their paths."""
+    unknown = [name for name in sys.argv[1:] if name not in PROGRAMS]
+    if unknown:
+        raise SystemExit(f"no such program: {', '.join(unknown)} (known: {', '.join(PROGRAMS)})")
+    try:
+        found = Toolchain().find(sys.argv[1:] or PROGRAMS)
+    except ClusterError as error:
+        raise SystemExit(f"tools: {error}") from error
+    for path in found.values():
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

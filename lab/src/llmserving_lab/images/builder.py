@@ -1,0 +1,70 @@
+"""buildah with a storage of the project's own: no daemon, no registry, nothing in the user's containers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from llmserving_lab.cluster.errors import ClusterError
+
+_CERTIFICATES = Path("/etc/ssl/certs")
+_PASSED_ON = ("PIP_INDEX_URL", "PIP_CERT")
+"""Settings of this machine's pip that the Dockerfile takes as build arguments."""
+_BUILD_OPTIONS = ("--isolation=chroot", "--network=host", "--layers", "--pull-never", "--format=oci")
+
+
+class Builder:
+    """Runs buildah.
+
+    Args:
+        folder: where its storage lies; created.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def has_image(self, name: str) -> bool:
+        """Whether the storage holds an image of that name."""
+        return self._run(["inspect", "--type=image", name], check=False).returncode == 0
+
+    def commit(self, base: str, name: str, archive: Path) -> None:
+        """Make the image `name`: `base` (or `scratch`) with the files of a tar archive in one more layer."""
+        container = self._run(["from", "--pull-never", base]).stdout.strip()
+        try:
+            self._run(["add", "--quiet", container, str(archive), "/"])
+            self._run(["commit", "--quiet", container, name])
+        finally:
+            self._run(["rm", container], check=False)
+
+    def build(
+        self,
+        context: Path,
+        target: str,
+        name: str,
+        arguments: Mapping[str, str],
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        """Build one target of the Dockerfile in `context`.
+
+        Layers are kept, so that a change of the project's own code installs no package again.
+        """
+        passed_on = {key: environ[key] for key in _PASSED_ON if environ.get(key)}
+        options = [f"--build-arg={key}={value}" for key, value in {**passed_on, **arguments}.items()]
+        if _CERTIFICATES.is_dir():
+            options.append(f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro")
+        self._run(["build", *_BUILD_OPTIONS, f"--target={target}", f"--tag={name}", *options, str(context)])
+
+    def export(self, name: str, archive: Path) -> None:
+        """Write an image as an OCI archive."""
+        self._run(["push", "--quiet", name, f"oci-archive:{archive}:{name}"])
+
+    def _run(self, arguments: Sequence[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        storage = ["--storage-driver=overlay", f"--root={self.folder}/storage", f"--runroot={self.folder}/run"]
+        finished = subprocess.run(["buildah", *storage, *arguments], capture_output=True, text=True, check=False)
+        if check and finished.returncode != 0:
+            said = (finished.stdout + finished.stderr).strip().splitlines()[-12:]
+            raise ClusterError(f"buildah {arguments[0]} failed:\n" + "\n".join(said))
+        return finished
