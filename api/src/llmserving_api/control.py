@@ -6,7 +6,7 @@ without importing this package; a contract test validates its JSON against these
 """
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,6 +44,14 @@ class SLATargets(_Wire):
     e2e_seconds: Annotated[float, Field(gt=0)] | None = None
 
 
+class PlannerChoice(_Wire):
+    """A law inside the engine's step: its name and its parameters, which it checks itself."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63)] = "bounds"
+    """``bounds``: the bounds alone."""
+    parameters: dict[str, Any] = {}
+
+
 class RuntimePatch(_Wire):
     """A change. Absent fields stay as they are; ``operation_id`` makes it idempotent and orders it."""
 
@@ -54,7 +62,9 @@ class RuntimePatch(_Wire):
     lease_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
     targets: SLATargets | None = None
     shed_to: Annotated[int, Field(ge=0)] | None = None
-    """Explicit request to preempt running requests down to this many, once; they are recomputed later, never lost."""
+    """Explicit request to preempt running requests down to this many, once; they are recomputed later, never lost.
+    Needs ``max_num_seqs`` at most this many (or 1), and is refused where preemption is not safe."""
+    planner: PlannerChoice | None = None
 
 
 class ContractMode(StrEnum):
@@ -131,6 +141,11 @@ class RuntimeConfig(_Answer):
     drain: Drain
     lease: Lease
     targets: SLATargets
+    planner: PlannerChoice = PlannerChoice()
+    prefill_openings: int = 0
+    """Times the budget was opened because prefill made no progress for some steps."""
+    faults: int = 0
+    """Exceptions of the plug-in's own code inside a step; after the first one ``contract`` says what is left."""
 
 
 class ControlError(_Answer):

@@ -1,7 +1,8 @@
 """The telemetry ring: a memory-mapped file the plug-in writes once per engine step and the agent reads.
 
-Layout: one header, then ``capacity`` records of ``RECORD_SIZE`` bytes, little endian. The writer fills a record's
-body, then its sequence number, then the header's ``written``; record ``n`` (from 1) lies in slot ``(n - 1) % capacity``.
+Layout: one header, then ``capacity`` records of ``RECORD_SIZE`` bytes, little endian. The writer clears the slot's
+sequence number, fills the body, then sets the sequence number and last the header's ``written``; record ``n`` (from 1)
+lies in slot ``(n - 1) % capacity``. A restarted engine moves a new file into place: a reader sees it by its inode.
 A reader copies a record and accepts it only when its sequence number is the expected one before and after the copy;
 when the writer has lapped it, the difference is counted as dropped. The engine writes this format without importing
 this package; a contract test holds the two together.
@@ -74,12 +75,12 @@ class StepRecord:
     decode_tokens: int
     prefill_requests: int
     decode_requests: int
-    decode_context_tokens: int  # sum over decodes of their context
+    decode_context_tokens: int  # sum over decodes of the tokens they attend to
     prefill_attention_tokens: int  # sum over chunks of chunk x (cached context + chunk / 2)
     padded_tokens: int  # tokens the device computed, with graph padding; 0 when unknown
-    running: int
+    running: int  # these two: right after schedule()
     waiting: int
-    overdue_waiting: int  # waiting for longer than the TTFT target
+    overdue_waiting: int  # without a first token for longer than the TTFT target
     finished: int
     preempted: int
     kv_blocks_used: int
@@ -88,7 +89,7 @@ class StepRecord:
     max_num_batched_tokens: int  # applied
     token_budget: int  # granted for this step
     held: int  # requests held back or parked by a law
-    oldest_waiting_ns: int  # age; 0 when nothing waits
+    oldest_waiting_ns: int  # age of the oldest request without a first token; 0 when there is none
     predicted_ns: int  # by the step-time model in force; 0 without one
     operation_id: int
     trim: float  # observed over predicted step time, smoothed; 1.0 without a model

@@ -66,7 +66,7 @@ def describe(scheduler: Any, sink: TelemetrySink, clock: Any = None) -> Runtime:
     import vllm
 
     clock = clock or SystemClock()
-    base = type(scheduler).__mro__[2]
+    base = scheduler.vllm_base
     config = scheduler.scheduler_config
     unsupported = unsupported_features(scheduler)
     finding = check(scheduler, base, vllm.__version__, unsupported)

@@ -22,6 +22,8 @@ class LiveScheduler:
     """Wraps the scheduler's own methods; always first among the bases, with one of vLLM's schedulers second."""
 
     runtime_factory: RuntimeFactory
+    vllm_base: type
+    """The class this one was made from."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -75,7 +77,8 @@ def live_scheduler_class(base: type, runtime_factory: RuntimeFactory) -> type:
         base: vLLM's ``Scheduler`` or ``AsyncScheduler`` (or a subclass).
         runtime_factory: Builds the runtime once the scheduler is constructed.
     """
-    return type(f"Live{base.__name__}", (LiveScheduler, base), {"runtime_factory": staticmethod(runtime_factory)})
+    members = {"runtime_factory": staticmethod(runtime_factory), "vllm_base": base}
+    return type(f"Live{base.__name__}", (LiveScheduler, base), members)
 
 
 def make(vllm_config: Any, *args: Any, **kwargs: Any) -> Any:
