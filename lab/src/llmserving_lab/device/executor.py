@@ -21,10 +21,10 @@ from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, ModelRunnerOutput
 
 from llmserving_lab.device.model import DeviceModel, load_device
 from llmserving_lab.device.timeline import DeviceTimeline, ReadyAt, StepReader
-from llmserving_lab.nvml.state import DeviceState, write_state
+from llmserving_lab.nvml.state import STATE_FILE, DeviceState, write_state
 
-ENV_DEVICE = "LLMSERVING_LAB_DEVICE"
-ENV_STATE = "LLMSERVING_LAB_NVML"
+ENV_DEVICE = "SIMULATED_DEVICE"
+ENV_CONTROL_DIR = "LLMSERVING_CONTROL_DIR"
 
 _DEFAULT_TOKEN = 1000
 
@@ -34,8 +34,8 @@ class Settings:
     """Environment variables of the simulated device.
 
     Attributes:
-        device: `LLMSERVING_LAB_DEVICE`: a profile folder, a coefficient file or the name of a shipped device.
-        state: `LLMSERVING_LAB_NVML`: file for the stand-in NVML library, or None.
+        device: `SIMULATED_DEVICE`: a profile folder, a coefficient file or the name of a shipped device.
+        state: The file for the stand-in NVML library, in the folder `LLMSERVING_CONTROL_DIR`; None without that folder.
     """
 
     device: str
@@ -51,8 +51,8 @@ class Settings:
         device = environ.get(ENV_DEVICE, "")
         if not device:
             raise ValueError(f"{ENV_DEVICE} is not set: name a shipped device or the folder of a measured one")
-        state = environ.get(ENV_STATE)
-        return cls(device, Path(state) if state else None)
+        control = environ.get(ENV_CONTROL_DIR)
+        return cls(device, Path(control) / STATE_FILE if control else None)
 
 
 class SimulatedExecutor(Executor):

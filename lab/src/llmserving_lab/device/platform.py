@@ -7,5 +7,5 @@ import os
 
 def select() -> str | None:
     """The platform's class where a simulated device is named, else None, so that real CPU runs stay as they are."""
-    simulated = os.environ.get("LLMSERVING_LAB_DEVICE")
+    simulated = os.environ.get("SIMULATED_DEVICE")
     return "llmserving_lab.device.simulated_platform.SimulatedPlatform" if simulated else None

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from llmserving_lab.device.model import DeviceModel
 
+STATE_FILE = "simulated-gpu"
+"""Name of the file in the pod's control folder, which engine and agent share."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
