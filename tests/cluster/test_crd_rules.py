@@ -1,0 +1,98 @@
+"""The CRD on a real API server: CEL compiled and within its cost budget, each resource of a table judged."""
+
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+from llmserving_api.names import GROUP, PLURAL, VERSION
+from llmserving_api.v1alpha1 import LLMServingSpec
+from llmserving_lab.cluster.embedded import EmbeddedCluster
+
+ROOT = Path(__file__).parents[2]
+TABLE = yaml.safe_load((ROOT / "tests" / "golden" / "resources.yaml").read_text())
+NAMESPACE = "crd-rules"
+SAMPLES = sorted((ROOT / "manifests" / "samples").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def resources(control_plane: EmbeddedCluster) -> client.CustomObjectsApi:
+    """A client for LLMServings; applying the CRD at all shows that every rule compiles within the cost budget."""
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmservings.yaml"))
+    control_plane.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", "--timeout=30s")
+    control_plane.kubectl("create", "namespace", NAMESPACE)
+    return client.CustomObjectsApi(config.new_client_from_config(str(control_plane.kubeconfig)))
+
+
+def merge(base: Any, change: Any) -> Any:
+    """JSON merge patch: null removes."""
+    if not isinstance(change, dict) or not isinstance(base, dict):
+        return change
+    merged = {**base, **{key: merge(base.get(key, {}), value) for key, value in change.items()}}
+    return {key: value for key, value in merged.items() if change.get(key, ...) is not None}
+
+
+def refusal(resources: client.CustomObjectsApi, resource: dict[str, Any]) -> str | None:
+    """What the API server says to a resource; None when it takes it. Nothing is stored."""
+    try:
+        resources.create_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, resource, dry_run="All")
+    except ApiException as error:
+        if error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+            raise
+        return str(error.body)
+    return None
+
+
+@pytest.mark.parametrize("name", TABLE["cases"])
+def test_the_api_server_judges_each_resource(resources: client.CustomObjectsApi, name: str) -> None:
+    case = TABLE["cases"][name]
+    said = refusal(resources, merge(TABLE["base"], case["change"]))
+    if "message" not in case:
+        assert said is None
+    else:
+        assert said is not None, "it was accepted"
+        assert case["message"] in yaml.safe_load(said)["message"]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
+def test_samples_are_good(resources: client.CustomObjectsApi, sample: Path) -> None:
+    for resource in yaml.safe_load_all(sample.read_text()):
+        assert refusal(resources, resource) is None
+
+
+def test_an_edit_of_the_sla_is_judged_too(resources: client.CustomObjectsApi, control_plane: EmbeddedCluster) -> None:
+    resource = merge(TABLE["base"], {"metadata": {"name": "edited"}, "spec": {"sla": {"window": "1m"}}})
+    resources.create_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, resource)
+    try:
+        bad = {"spec": {"sla": {"interTokenLatency": {"target": "fast"}}}}
+        with pytest.raises(ApiException, match="write a duration from 1ms to 15m"):
+            resources.patch_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, "edited", bad)
+        assert "1m" in control_plane.kubectl(
+            "get", PLURAL, "--namespace", NAMESPACE, "edited", "-o", "jsonpath={.spec.sla}"
+        )
+    finally:
+        resources.delete_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, "edited")
+
+
+def test_defaults_are_those_of_the_models(resources: client.CustomObjectsApi) -> None:
+    stored = resources.create_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, TABLE["base"], dry_run="All")
+    assert stored["spec"] == LLMServingSpec.model_validate(TABLE["base"]["spec"]).manifest()
+
+
+def test_kubectl_scale_moves_replicas(resources: client.CustomObjectsApi, control_plane: EmbeddedCluster) -> None:
+    resource = merge(TABLE["base"], {"metadata": {"name": "scaled"}})
+    resources.create_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, resource)
+    try:
+        control_plane.kubectl("scale", "--namespace", NAMESPACE, f"{PLURAL}/scaled", "--replicas=3")
+        assert (
+            control_plane.kubectl("get", PLURAL, "--namespace", NAMESPACE, "scaled", "-o", "jsonpath={.spec.replicas}")
+            == "3"
+        )
+        with pytest.raises(Exception, match="greater than or equal to 1"):
+            control_plane.kubectl("scale", "--namespace", NAMESPACE, f"{PLURAL}/scaled", "--replicas=0")
+    finally:
+        resources.delete_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, "scaled")
