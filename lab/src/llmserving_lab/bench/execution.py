@@ -1,0 +1,255 @@
+"""Executing a plan: one run from its description to its figures. Runs in the engine's environment."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vllm.engine import arg_utils
+from vllm.usage.usage_lib import UsageContext
+
+from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
+from llmserving_lab.bench.outcome import Outcome, Targets, summarise
+from llmserving_lab.bench.plan import DevicePlan, ReplayPlan, RunPlan, TargetPlan
+from llmserving_lab.bench.policies import Ceilings, setup_of
+from llmserving_lab.bench.simulation import Clock, RunRecord, Simulation, TargetChange
+from llmserving_lab.device.disturbance import HARDER, Together
+from llmserving_lab.device.memory import capture_sizes
+from llmserving_lab.device.model import DeviceModel, Links, load_device
+from llmserving_lab.traces.arrival import Arrival
+from llmserving_lab.traces.load import build_load
+from llmserving_lab.validate.comparison import compare
+from llmserving_lab.validate.recording import read_recording
+
+BLOCK_SIZE = 16
+
+_EAGER_SECONDS = 1.5e-3
+"""Launch time of a step outside a captured graph on the harder device."""
+
+_AFTER_LAST_ARRIVAL = 5.0
+"""A run without a drain goes on for so many TTFT targets after the last arrival."""
+
+
+def execute(kind: str, plan: dict[str, Any]) -> dict[str, Any]:
+    """Execute a plan of the given kind, `run` or `replay`.
+
+    Raises:
+        ValueError: a profile, trace, recording or policy is not as it should be; the message is one clear line.
+    """
+    if kind == "replay":
+        return execute_replay(ReplayPlan.model_validate(plan))
+    return execute_run(RunPlan.model_validate(plan))
+
+
+def execute_run(plan: RunPlan) -> dict[str, Any]:
+    """One run of the bench, as an entry of the result file's `runs`."""
+    started = time.perf_counter()
+    setup = setup_of(plan.policy)
+    device = make_device(plan.device, asynchronous=plan.asynchronous, seed=plan.load.seed)
+    ceilings = setup.ceilings or stock_ceilings(device)
+    kv_tokens = plan.kv_tokens or device.kv_capacity_tokens(ceilings.max_num_seqs, ceilings.max_num_batched_tokens)
+    arrivals = build_load(plan.load)
+    _check_fits(arrivals, kv_tokens, plan.policy)
+    engine = SchedulerEngine(
+        EngineSettings(
+            ceilings.max_num_seqs,
+            ceilings.max_num_batched_tokens,
+            kv_blocks=kv_tokens // BLOCK_SIZE,
+            block_size=BLOCK_SIZE,
+            asynchronous=plan.asynchronous,
+            prefix_caching=plan.prefix_caching,
+        )
+    )
+    targets = [TargetChange(change.time, _targets(change)) for change in plan.targets]
+    last = arrivals[-1].time
+    record = Simulation(
+        engine,
+        device,
+        arrivals,
+        targets,
+        clock=Clock(),
+        cutoff=float("inf") if plan.drain else last + _AFTER_LAST_ARRIVAL * (targets[-1].targets.ttft or 2.0),
+        give_up=_Misses(plan.give_up_misses, plan.warmup, len(arrivals)) if plan.give_up_misses is not None else None,
+    ).run()
+    counted = record.outcomes[int(len(record.outcomes) * plan.warmup) :]
+    result = {
+        "policy": plan.policy,
+        "rate_rps": plan.load.rate,
+        "seed": plan.load.seed,
+        "start": plan.load.start,
+        **summarise(counted, until=record.end),
+        "steps": record.steps,
+        "extrapolated_steps": record.extrapolated_steps,
+        "tokens": record.tokens,
+        "unfinished": record.unfinished,
+        "gave_up": len(record.outcomes) < len(arrivals),
+        "queue_growing": queue_is_growing(record, last),
+        "throughput_rps": middle_throughput(record.outcomes),
+        "ceilings": [ceilings.max_num_seqs, ceilings.max_num_batched_tokens],
+        "kv_tokens": kv_tokens,
+        "caveats": list(device.caveats),
+        "wall_s": round(time.perf_counter() - started, 3),
+    }
+    if plan.detail:
+        result["bounds"] = [list(change) for change in record.bounds]
+        result["states"] = [list(state) for state in record.states]
+    return result
+
+
+def execute_replay(plan: ReplayPlan) -> dict[str, Any]:
+    """Replay a recorded run and compare."""
+    started = time.perf_counter()
+    recording = read_recording(Path(plan.run))
+    device = make_device(plan.device, asynchronous=plan.asynchronous, seed=0)
+    kv_tokens = device.kv_capacity_tokens(recording.max_num_seqs, recording.max_num_batched_tokens)
+    engine = SchedulerEngine(
+        EngineSettings(
+            recording.max_num_seqs,
+            recording.max_num_batched_tokens,
+            kv_blocks=kv_tokens // BLOCK_SIZE,
+            asynchronous=plan.asynchronous,
+        )
+    )
+    arrivals = [Arrival(one.queued, one.prompt_tokens, one.output_tokens) for one in recording.requests]
+    record = Simulation(engine, device, arrivals, [TargetChange(0.0, Targets(None, None))]).run()
+    states = [(at, running, waiting) for at, running, waiting, _ in record.states]
+    figures, differences = compare(recording, record.outcomes, states)
+    return {
+        "run": recording.name,
+        "model": recording.model,
+        "vllm_version": recording.vllm_version,
+        "device": device.name,
+        "requests": len(recording.requests),
+        "max_num_seqs": recording.max_num_seqs,
+        "max_num_batched_tokens": recording.max_num_batched_tokens,
+        "figures": [
+            {
+                "name": figure.name,
+                "unit": figure.unit,
+                "real": round(figure.real, 6),
+                "replayed": round(figure.replayed, 6),
+                "error": round(figure.error, 5),
+                "limit": figure.limit,
+                "within": figure.within,
+            }
+            for figure in figures
+        ],
+        **differences,
+        "has_token_times": any(request.token_times for request in recording.requests),
+        "steps": record.steps,
+        "extrapolated_steps": record.extrapolated_steps,
+        "caveats": list(device.caveats),
+        "within": all(figure.within for figure in figures),
+        "wall_s": round(time.perf_counter() - started, 3),
+    }
+
+
+def make_device(plan: DevicePlan, *, asynchronous: bool, seed: int) -> DeviceModel:
+    """The device of a plan, with what makes it harder."""
+    device = load_device(plan.source, asynchronous=asynchronous, layers=plan.layers)
+    if plan.links is not None:
+        links = Links(plan.links.latency_seconds, plan.links.bandwidth_bytes_per_second)
+        kept = tuple(caveat for caveat in device.caveats if "communication" not in caveat)
+        device = replace(device, links=links, caveats=kept)
+    names = [name for name in plan.harder if name != "graphs"]
+    unknown = [name for name in names if name not in HARDER]
+    if unknown:
+        raise ValueError(f"harder device {unknown[0]!r} is not known; known are {', '.join([*HARDER, 'graphs'])}")
+    if names:
+        device = replace(device, disturbance=Together(tuple(HARDER[name](seed) for name in names)))
+    if "graphs" in plan.harder:
+        device = replace(device, graph_sizes=capture_sizes(512), eager_seconds=_EAGER_SECONDS)
+    return device
+
+
+def stock_ceilings(device: DeviceModel) -> Ceilings:
+    """What stock vLLM's own `get_batch_defaults` gives an API server on this card."""
+    card_bytes = device.memory.card_bytes if device.memory else 0
+
+    class Card:
+        """Stands in for vLLM's platform while it is asked."""
+
+        def get_device_total_memory(self) -> int:
+            return card_bytes
+
+        def get_device_name(self) -> str:
+            return device.card
+
+        def is_tpu(self) -> bool:
+            return False
+
+        def is_cpu(self) -> bool:
+            return False
+
+    platform = arg_utils.current_platform
+    arg_utils.current_platform = Card()
+    try:
+        tokens, sequences = arg_utils.EngineArgs.get_batch_defaults(device.cards)
+    finally:
+        arg_utils.current_platform = platform
+    server = UsageContext.OPENAI_API_SERVER
+    return Ceilings(min(sequences[server], tokens[server]), tokens[server])
+
+
+def queue_is_growing(record: RunRecord, last_arrival: float) -> bool:
+    """Whether more requests wait in the last third of the arrivals than in the middle third, and many of them."""
+    thirds: list[list[int]] = [[], [], []]
+    for at, _, waiting, _ in record.states:
+        if at <= last_arrival and last_arrival > 0:
+            thirds[min(2, int(3 * at / last_arrival))].append(waiting)
+    if not thirds[1] or not thirds[2]:
+        return False
+    middle, end = (sum(part) / len(part) for part in thirds[1:])
+    return end > 2 * middle and end > 0.02 * len(record.outcomes)
+
+
+def middle_throughput(outcomes: list[Outcome]) -> float | None:
+    """Completions per second over the middle 80 % of all completions."""
+    ends = sorted(outcome.token_times[-1] for outcome in outcomes if outcome.finished)
+    if len(ends) < 10:
+        return None
+    low, high = int(0.1 * len(ends)), int(0.9 * len(ends)) - 1
+    return round((high - low) / (ends[high] - ends[low]), 4) if ends[high] > ends[low] else None
+
+
+class _Misses:
+    """Ends a run once more requests have missed for certain than a plan allows."""
+
+    def __init__(self, allowed: int, warmup: float, requests: int) -> None:
+        self._allowed = allowed
+        self._from = int(requests * warmup)
+        self._settled: set[int] = set()
+        self._missed = 0
+        self._next = 0.0
+
+    def __call__(self, record: RunRecord) -> bool:
+        now = record.states[-1][0]
+        if now < self._next:
+            return False
+        self._next = now + 5.0
+        for index in range(self._from, len(record.outcomes)):
+            if index in self._settled:
+                continue
+            outcome = record.outcomes[index]
+            late = outcome.targets.ttft is not None and (
+                (outcome.ttft if outcome.ttft is not None else now - outcome.arrival) > outcome.targets.ttft
+            )
+            if late or outcome.finished or outcome.aborted:
+                self._settled.add(index)
+                self._missed += not outcome.aborted and not (outcome.finished and outcome.is_good())
+        return self._missed > self._allowed
+
+
+def _targets(change: TargetPlan) -> Targets:
+    return Targets(change.ttft, change.itl, change.percentile, change.e2e)
+
+
+def _check_fits(arrivals: list[Arrival], kv_tokens: int, policy: str) -> None:
+    largest = max(arrival.prompt_tokens + arrival.output_tokens for arrival in arrivals)
+    if largest > kv_tokens - BLOCK_SIZE:
+        raise ValueError(
+            f"policy {policy}: a request of {largest} tokens can never fit into {kv_tokens} tokens of KV cache; give more with "
+            "--kv-tokens or a load with shorter requests"
+        )

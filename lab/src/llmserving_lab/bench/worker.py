@@ -1,0 +1,66 @@
+"""The engine-side process of the bench: takes plans on standard input, gives results on standard output, one JSON line each.
+
+    → {"id": 7, "kind": "run", "plan": {…}}
+    ← {"id": 7, "result": {…}}   or   {"id": 7, "error": "…"}
+
+vLLM is imported once (twenty seconds); each run is a fork of this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from threading import Lock
+from typing import Any
+
+READY = {"ready": True}
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    jobs = parser.parse_args().jobs
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(
+        sys.stderr.fileno(), sys.stdout.fileno()
+    )  # vLLM prints; answers have the real standard output to themselves
+    logging.disable(logging.WARNING)
+
+    from llmserving_lab.bench import execution  # imports vLLM
+
+    lock = Lock()
+
+    def say(document: dict[str, Any]) -> None:
+        with lock:
+            answers.write(json.dumps(document) + "\n")
+
+    with ProcessPoolExecutor(jobs, mp_context=get_context("fork"), initializer=_quiet) as pool:
+        say(READY)
+        for line in sys.stdin:
+            task = json.loads(line)
+            future = pool.submit(execution.execute, task["kind"], task["plan"])
+            future.add_done_callback(lambda done, number=task["id"]: say(_answer(number, done)))
+
+
+def _quiet() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _answer(number: int, done: Future[dict[str, Any]]) -> dict[str, Any]:
+    error = done.exception()
+    if error is None:
+        return {"id": number, "result": done.result()}
+    text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    return {"id": number, "error": text or type(error).__name__}
+
+
+if __name__ == "__main__":
+    main()

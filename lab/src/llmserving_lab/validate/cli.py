@@ -1,0 +1,79 @@
+"""`llmserving-lab validate`: is the simulated device to be believed?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from llmserving_lab.bench.plan import DevicePlan, ReplayPlan
+from llmserving_lab.bench.pool import EnginePool, RunError
+
+
+def validate(
+    profile: Annotated[
+        str,
+        typer.Option(help="Measured profile: a folder with dense.csv, attention.csv, per_sequence.csv and meta.yaml."),
+    ],
+    run: Annotated[
+        Path, typer.Option(help="Recorded real run: a folder with meta.json, requests.jsonl and timeseries.csv.")
+    ],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Transformer blocks, where the profile does not say.")] = None,
+    synchronous: Annotated[
+        bool,
+        typer.Option(
+            "--sync", help="The recorded engine used synchronous scheduling (vLLM's default is asynchronous)."
+        ),
+    ] = False,
+) -> None:
+    """Replay a recorded run of a real engine on the simulated device and print how far it is off.
+
+    Nothing is fitted to the run: the device comes from its profile alone, the scheduler is the real one with the recorded settings.
+    Ends with code 1 when an error is above its limit.
+    """
+    console = Console()
+    plan = ReplayPlan(device=DevicePlan(source=profile, layers=layers), run=str(run), asynchronous=not synchronous)
+    try:
+        with EnginePool(1) as pool, console.status("loading the engine's scheduler, then replaying"):
+            result = pool.submit("replay", plan).result()
+    except RunError as error:
+        console.print(f"[red]error:[/red] {error}")
+        raise typer.Exit(2) from None
+    _print(console, result)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    raise typer.Exit(0 if result["within"] else 1)
+
+
+def _print(console: Console, result: dict[str, Any]) -> None:
+    table = Table(title=f"{result['run']} on {result['device']}: {result['requests']} requests")
+    for column in ("figure", "real", "replayed", "error", "limit"):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for figure in result["figures"]:
+        scale, unit = (1000, "ms") if figure["unit"] == "s" else (1, figure["unit"])
+        colour = "" if figure["limit"] is None else "[green]" if figure["within"] else "[red]"
+        table.add_row(
+            figure["name"],
+            f"{figure['real'] * scale:,.1f} {unit}",
+            f"{figure['replayed'] * scale:,.1f} {unit}",
+            f"{colour}{figure['error']:+.1%}",
+            "" if figure["limit"] is None else f"±{figure['limit']:.0%}",
+        )
+    console.print(table)
+    console.print(
+        f"running differs by {result['running_mean_difference']} and waiting by {result['waiting_mean_difference']} requests on "
+        f"average over time; {result['extrapolated_steps']} of {result['steps']} steps lie outside the measured range"
+    )
+    if not result["has_token_times"]:
+        console.print(
+            "This recording has no time per token (token_ts), so it cannot validate inter-token gaps: only their mean per request."
+        )
+    for caveat in result["caveats"]:
+        console.print(f"note: {caveat}")
+    console.print("within all limits" if result["within"] else "[red]outside a limit: do not trust this device[/red]")
