@@ -28,6 +28,8 @@ class LatencyWindow(_Answer):
     e2e: dict[int, int] = {}
     requests: int = 0
     good: int = 0
+    failed: int = 0
+    """Among ``requests``: the engine failed them; each is a miss of every target."""
     overdue_waiting: int = 0
     """Waiting now for longer than the TTFT target: each counts as a miss."""
 
@@ -83,12 +85,17 @@ class AgentStatus(_Answer):
 
     agent_version: str
     policy_revision: int | None
+    """Revision that every reachable engine has confirmed; null before that."""
+    policy_seen_revision: int | None = None
+    """Revision read from the policy files; ahead of ``policy_revision`` while an engine has not confirmed it."""
     policy_error: str = ""
     """Why the newest document was not taken; the agent goes on with the last good one."""
     mode: Mode | None
     law: LawName | None
     engines: tuple[EngineStatus, ...]
     latency: LatencyWindow | None
+    front_end_seconds: float = 0.0
+    """The front end's share, in ``latency`` and deducted from what the scheduler is given."""
     gpu: GPUSource
     decisions: tuple[DecisionRecord, ...] = ()
     """Newest first, at most ten."""

@@ -1,0 +1,20 @@
+"""Which law a policy's name means: the one place where a new law is added."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from llmserving_agent.guards import clamped, guarded
+from llmserving_agent.laws.memory import Memory
+from llmserving_agent.laws.memory_sla import MemorySLA
+from llmserving_agent.laws.protocol import Law
+from llmserving_agent.laws.sla import SLA
+from llmserving_agent.laws.static import Static
+from llmserving_api.policy import LawName
+
+LAWS: Mapping[LawName, Callable[[], Law[Any]]] = {
+    LawName.STATIC: lambda: clamped(Static()),
+    LawName.MEMORY: lambda: guarded(Memory()),
+    LawName.SLA: lambda: guarded(SLA()),
+    LawName.MEMORY_SLA: lambda: guarded(MemorySLA()),
+}
+"""A law with the guards it needs, by name."""

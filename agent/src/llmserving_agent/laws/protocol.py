@@ -1,0 +1,147 @@
+"""What a law sees and says.
+
+A law is pure: ``decide(state, window, setting) -> (state, decision)``. It never sees a clock, a socket or a type of the
+engine; whatever it must remember is in the state it returns. Guards wrap a law and are laws themselves.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Generic, Protocol, TypeVar
+
+from llmserving_agent.signals.epoch import EpochSums
+from llmserving_agent.signals.lengths import Lengths
+from llmserving_api.conditions import DecisionReason
+from llmserving_api.control import Bounds
+from llmserving_api.policy import Limits, Target
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a law decides within: targets as the scheduler must meet them, limits within the engine's ceilings.
+
+    Attributes:
+        ttft: Time to first token, the front end's share deducted; None: no such target.
+        itl: Inter-token latency.
+        e2e: End-to-end latency, the front end's share deducted.
+        max_num_seqs: The user's limits of the sequence bound, within the ceiling.
+        max_num_batched_tokens: The same of the token bound.
+        stock: What stock vLLM would choose, within the limits.
+        graph_sizes: Captured CUDA-graph sizes, ascending; empty: none.
+    """
+
+    ttft: Target | None
+    itl: Target | None
+    e2e: Target | None
+    max_num_seqs: Limits
+    max_num_batched_tokens: Limits
+    stock: Bounds
+    graph_sizes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GPUMemory:
+    """Memory of the fullest of the engine's GPUs, in bytes."""
+
+    uuid: str
+    free_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a law knows of the engine.
+
+    Attributes:
+        bounds: Bounds in force: those that the engine confirmed last.
+        age_seconds: Age of the newest step record; None before the first.
+        epoch: Recent steps under these bounds.
+        running: Requests in the batch after the newest step.
+        decoding: Those of them that decode.
+        waiting: Requests waiting.
+        overdue_waiting: Waiting for longer than the TTFT target.
+        kv_blocks_used: Blocks of KV cache in use.
+        kv_blocks_total: All blocks.
+        block_size: Tokens in a block.
+        draining: More run than the sequence bound allows; it falls as requests finish.
+        lengths: Lengths of requests.
+        arrivals_per_second: Requests arriving; None while unknown.
+        gpu: The GPU's memory; None where there is no reading.
+    """
+
+    bounds: Bounds
+    age_seconds: float | None
+    epoch: EpochSums
+    running: int
+    decoding: int
+    waiting: int
+    overdue_waiting: int
+    kv_blocks_used: int
+    kv_blocks_total: int
+    block_size: int
+    draining: bool
+    lengths: Lengths
+    arrivals_per_second: float | None = None
+    gpu: GPUMemory | None = None
+
+    @property
+    def kv_usage(self) -> float:
+        """Used share of the KV cache."""
+        return self.kv_blocks_used / self.kv_blocks_total if self.kv_blocks_total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Bounds to put in force, and why.
+
+    Attributes:
+        bounds: The bounds; equal to the window's to hold.
+        reason: One of the reasons of the project.
+        message: The cause in words with numbers, without the bounds themselves.
+        blocked: A target is missed and this law cannot move a bound to help.
+        parameters: Further parameters for the engine, by name, for laws that set more than the two bounds.
+    """
+
+    bounds: Bounds
+    reason: DecisionReason
+    message: str
+    blocked: bool = False
+    parameters: Mapping[str, float] = field(default_factory=dict)
+
+    def moved(self, bounds: Bounds) -> "Decision":
+        """The same decision with other bounds."""
+        return replace(self, bounds=bounds)
+
+
+class Law(Protocol[S]):
+    """A rule that decides bounds."""
+
+    def start(self, bounds: Bounds, setting: Setting) -> S:
+        """The state to begin with when these bounds are in force: the first decision goes on from them."""
+        ...
+
+    def decide(self, state: S, window: Window, setting: Setting) -> tuple[S, Decision]:
+        """The next state and the decision."""
+        ...
+
+
+class Guard(Generic[S]):
+    """A law around a law that keeps its state and starts like it; subclasses change what is decided."""
+
+    def __init__(self, inner: Law[S]) -> None:
+        self._inner = inner
+
+    def start(self, bounds: Bounds, setting: Setting) -> S:
+        """As the inner law does."""
+        return self._inner.start(bounds, setting)
+
+
+def bounds_of(max_num_seqs: float, max_num_batched_tokens: float) -> Bounds:
+    """Bounds from numbers, rounded down, at least 1."""
+    return Bounds(max_num_seqs=max(1, int(max_num_seqs)), max_num_batched_tokens=max(1, int(max_num_batched_tokens)))
+
+
+def clamped(value: float, limits: Limits) -> int:
+    """The value, rounded down, within the limits."""
+    return max(limits.min, min(limits.max, int(value)))

@@ -1,0 +1,182 @@
+"""The agent in production: real clock, real sensors, the control API, HTTP. All effects of the process are here."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import httpx
+import structlog
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from llmserving_agent.actuation import Actuation
+from llmserving_agent.actuator import ControlClient
+from llmserving_agent.exporter import LoopCollector
+from llmserving_agent.http import build_app
+from llmserving_agent.loop import AgentLoop, Noted
+from llmserving_agent.report import note_fields
+from llmserving_agent.sensors.front_end import FirstTokens, FrontEnd
+from llmserving_agent.sensors.gpu import EngineGPU
+from llmserving_agent.sensors.none import NoFrontEnd
+from llmserving_agent.sensors.policy_files import PolicyFiles
+from llmserving_agent.sensors.relay import Relay
+from llmserving_agent.sensors.ring import RingDirectory
+from llmserving_agent.settings import Settings
+
+TICK_SECONDS = 0.1
+CONFIG_SECONDS = 1.0
+RELAY_SECONDS = 5.0
+FRONT_END_SECONDS = 10.0
+FAILURES_IN_A_ROW = 50
+"""Passes that may fail one after the other before the process gives up and is started anew."""
+
+log = structlog.get_logger()
+
+
+class Runner:
+    """One agent process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client = ControlClient(settings.control_dir)
+        self._relay = Relay()
+        self._front_end = FrontEnd(settings.engine_metrics) if settings.engine_metrics else None
+        self.loop = AgentLoop(
+            telemetry=RingDirectory(settings.control_dir),
+            policy=PolicyFiles(settings.policy_dir),
+            gpu=EngineGPU(self._relay),
+            front_end=self._front_end or NoFrontEnd(),
+            wall_clock=wall_clock,
+            on_note=_log_note,
+        )
+        self._last_tick = time.monotonic()
+        self._locks: dict[int, asyncio.Lock] = {}
+        self._config_due: dict[int, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._policy_said: tuple[int | None, str] = (None, "")
+
+    async def run(self) -> None:
+        """Run until the process is told to stop."""
+        registry = CollectorRegistry()
+        LoopCollector(self.loop, time.monotonic, registry)
+        app = build_app(
+            self.loop, registry, clock=time.monotonic, wall_clock=wall_clock, last_tick=lambda: self._last_tick
+        )
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                host=self._settings.host,
+                port=self._settings.port,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                loop="asyncio",
+            )
+        )
+        log.info("started", control_dir=str(self._settings.control_dir), policy_dir=str(self._settings.policy_dir))
+        background = [asyncio.create_task(self._tick_forever()), asyncio.create_task(self._refresh_forever())]
+        serving = asyncio.create_task(server.serve())
+        try:
+            done, _ = await asyncio.wait([serving, *background], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            server.should_exit = True
+            for task in (*background, *self._tasks):
+                task.cancel()
+            await asyncio.gather(serving, *background, *self._tasks, return_exceptions=True)
+            await self._client.close()
+            log.info("stopped")
+
+    async def _tick_forever(self) -> None:
+        failures = 0
+        due = time.monotonic()
+        while True:
+            try:
+                self.tick(time.monotonic())
+                failures = 0
+            except Exception:
+                failures += 1
+                log.exception("tick failed", failures=failures)
+                if failures >= FAILURES_IN_A_ROW:
+                    raise
+            due = max(due + TICK_SECONDS, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
+
+    def tick(self, now: float) -> None:
+        """One pass; calls to the engine go on in the background, one at a time for each rank."""
+        self.loop.sense(now)
+        self._say_policy()
+        for rank in {*self._client.ranks(), *self.loop.engines}:
+            engine = self.loop.engine(rank)
+            if not self._lock(rank).locked() and (engine.awaits_config or now >= self._config_due.get(rank, 0.0)):
+                self._config_due[rank] = now + CONFIG_SECONDS
+                self._start(self._observe(rank))
+        for actuation in self.loop.decide(now):
+            self._start(self._actuate(actuation))
+        self._last_tick = time.monotonic()
+
+    async def _observe(self, rank: int) -> None:
+        async with self._lock(rank):
+            answer = await self._client.config(rank)
+            self.loop.observe(rank, answer, time.monotonic())
+
+    async def _actuate(self, actuation: Actuation) -> None:
+        async with self._lock(actuation.rank):
+            answer = await self._client.patch(actuation.rank, actuation.patch)
+            self.loop.confirm(actuation.rank, answer, time.monotonic())
+            if answer.config is None:
+                log.warning("change not applied", engine=actuation.rank, outcome=answer.outcome, message=answer.message)
+
+    async def _refresh_forever(self) -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            relay_due = front_end_due = 0.0
+            while True:
+                now = time.monotonic()
+                if now >= relay_due:
+                    relay_due = now + RELAY_SECONDS
+                    await self._relay.refresh(self._client, self._client.ranks())
+                if self._front_end is not None and now >= front_end_due:
+                    front_end_due = now + FRONT_END_SECONDS
+                    totals = [engine.totals for engine in self.loop.engines.values()]
+                    seen = FirstTokens(
+                        sum(one.first_tokens for one in totals), sum(one.first_token_seconds for one in totals)
+                    )
+                    await self._front_end.refresh(client, seen, now)
+                await asyncio.sleep(1.0)
+
+    def _say_policy(self) -> None:
+        reading = self.loop.policy
+        said = (None if reading.policy is None else reading.policy.revision, reading.error)
+        if said == self._policy_said:
+            return
+        if reading.error and reading.error != self._policy_said[1]:
+            log.warning("policy refused", error=reading.error, kept_revision=said[0])
+        if reading.policy is not None and said[0] != self._policy_said[0]:
+            policy = reading.policy
+            log.info("policy", revision=policy.revision, mode=policy.mode, law=policy.law, name=policy.name)
+        self._policy_said = said
+
+    def _lock(self, rank: int) -> asyncio.Lock:
+        return self._locks.setdefault(rank, asyncio.Lock())
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("call failed", exc_info=task.exception())
+
+
+def wall_clock(now: float) -> float:
+    """Seconds since 1970 of a monotonic time."""
+    return time.time() - time.monotonic() + now
+
+
+def _log_note(noted: Noted) -> None:
+    log.info("decision", **note_fields(noted))

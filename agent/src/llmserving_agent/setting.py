@@ -1,0 +1,57 @@
+"""From the policy and the engine's document to what a law decides within. Pure."""
+
+from llmserving_agent.laws.protocol import Setting, clamped
+from llmserving_agent.sensors.ports import FrontEndShare
+from llmserving_api.control import Bounds, ContractMode, RuntimeConfig
+from llmserving_api.policy import Limits, Mode, Policy, Target
+
+LEAST_SHARE_LEFT = 0.5
+"""However long the front end takes, the scheduler is given at least this share of a target: less would stop it."""
+
+
+def setting_of(policy: Policy, config: RuntimeConfig, share: FrontEndShare) -> Setting:
+    """Targets as the scheduler must meet them and limits within the engine's ceilings."""
+    seqs = _within(policy.max_num_seqs, config.ceilings.max_num_seqs)
+    tokens = _within(policy.max_num_batched_tokens, config.ceilings.max_num_batched_tokens)
+    return Setting(
+        ttft=_deducted(policy.sla.time_to_first_token, share.seconds),
+        itl=policy.sla.inter_token_latency,
+        e2e=_deducted(policy.sla.end_to_end_latency, share.seconds),
+        max_num_seqs=seqs,
+        max_num_batched_tokens=tokens,
+        stock=Bounds(
+            max_num_seqs=clamped(config.stock.max_num_seqs, seqs),
+            max_num_batched_tokens=clamped(config.stock.max_num_batched_tokens, tokens),
+        ),
+        graph_sizes=tuple(sorted(config.engine.cudagraph_capture_sizes)),
+    )
+
+
+def in_force(config: RuntimeConfig) -> Bounds:
+    """The bounds to go on from: those asked for, or where an expired lease has taken the engine meanwhile."""
+    return config.applied if config.lease.expired and config.step > 0 else config.requested
+
+
+def is_observe_only(config: RuntimeConfig) -> bool:
+    """Whether the plug-in refuses control because vLLM's scheduler is not as it expects."""
+    return config.contract.mode is ContractMode.OBSERVE or not config.contract.ok
+
+
+def why_advice(policy: Policy, config: RuntimeConfig) -> str:
+    """Why decisions are published and not carried out; empty when they are."""
+    if is_observe_only(config):
+        return f"contract check failed: {config.contract.reason}"
+    if config.engine.unsupported:
+        return f"advice only with {', '.join(config.engine.unsupported)}"
+    return "mode Advise" if policy.mode is Mode.ADVISE else ""
+
+
+def _within(limits: Limits, ceiling: int) -> Limits:
+    return Limits(min=min(limits.min, ceiling), max=min(limits.max, ceiling))
+
+
+def _deducted(target: Target | None, seconds: float) -> Target | None:
+    if target is None or seconds <= 0:
+        return target
+    left = max(target.target_seconds - seconds, LEAST_SHARE_LEFT * target.target_seconds)
+    return target.model_copy(update={"target_seconds": left})
