@@ -1,0 +1,144 @@
+"""Entry point: read the settings, wait for leadership, watch and reconcile until told to stop."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from functools import partial
+
+import httpx
+import kopf
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from llmserving_operator.agents import AgentPoller
+from llmserving_operator.errors import KubeError, OperatorError
+from llmserving_operator.handlers import WatchedCluster, build_kopf_settings, build_registry
+from llmserving_operator.health import serve_health
+from llmserving_operator.kube.client import Kube
+from llmserving_operator.kube.connection import connect, load_configuration
+from llmserving_operator.kube.lease import Lease, lead
+from llmserving_operator.logs import configure_logging
+from llmserving_operator.metrics import Metrics
+from llmserving_operator.reconcile import Key, Reconciler
+from llmserving_operator.settings import Settings, read_settings
+from llmserving_operator.workqueue import Backoff, WorkQueue
+
+CRD_RETRY_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class Operator:
+    """The running parts, put together."""
+
+    def __init__(self, settings: Settings, kube: Kube, registry: CollectorRegistry) -> None:
+        self._settings = settings
+        self._kube = kube
+        self._metrics = Metrics(registry)
+        self.cluster = WatchedCluster()
+        self.watching = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event, configuration: object) -> None:
+        """Watch and reconcile until ``stop`` is set."""
+        await self._wait_for_crd()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            poller = AgentPoller(client)
+            reconciler = Reconciler(
+                cluster=self.cluster, kube=self._kube, agents=poller, metrics=self._metrics, settings=self._settings
+            )
+            queue: WorkQueue[Key] = WorkQueue(
+                reconciler.reconcile,
+                workers=self._settings.workers,
+                backoff=Backoff(),
+                jitter=random.random,
+                on_error=partial(report_failure, reconciler),
+            )
+            async with asyncio.TaskGroup() as group:
+                parts = [group.create_task(queue.run()), group.create_task(poller.run(queue.add))]
+                await kopf.operator(
+                    registry=build_registry(self.cluster, queue.add, configuration),
+                    settings=build_kopf_settings(),
+                    standalone=True,
+                    clusterwide=not self._settings.namespaces,
+                    namespaces=self._settings.namespaces,
+                    stop_flag=stop,
+                    ready_flag=self.watching,
+                )
+                for part in parts:
+                    part.cancel()
+
+    async def _wait_for_crd(self) -> None:
+        while True:
+            try:
+                if await self._kube.serves_resource():
+                    return
+                log.warning("the API server does not know LLMServing yet; install the CRD")
+            except KubeError as error:
+                log.warning("the API server does not answer", error=str(error))
+            await asyncio.sleep(CRD_RETRY_SECONDS)
+
+
+def report_failure(reconciler: Reconciler, key: Key, error: Exception, delay: float) -> None:
+    """Log a failed pass; what was not foreseen is logged with its trace."""
+    reconciler.count_failure()
+    log.error(
+        "reconcile failed",
+        namespace=key[0],
+        name=key[1],
+        error=str(error),
+        retry_seconds=round(delay, 2),
+        exc_info=None if isinstance(error, OperatorError) else error,
+    )
+
+
+async def serve(settings: Settings) -> int:
+    """Run the operator; the process's exit status."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    configuration = await load_configuration()
+    async with connect(configuration) as client:
+        kube = Kube(client)
+        operator = Operator(settings, kube, registry)
+
+        async def work() -> None:
+            await operator.run(stop, configuration)
+
+        async with serve_health(
+            settings.bind, settings.port, registry, alive=lambda: True, ready=operator.watching.is_set
+        ):
+            if not settings.lease_namespace:
+                await work()
+                return 0
+            lease = Lease(kube, settings.lease_namespace, settings.lease_name, settings.identity, time.monotonic)
+            leading = asyncio.create_task(lead(lease, work, time.monotonic))
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not operator.watching.is_set():
+                leading.cancel()
+            (result,) = await asyncio.gather(leading, return_exceptions=True)
+            stopping.cancel()
+            if isinstance(result, Exception):
+                raise result
+            return 0 if result is not False else 1
+
+
+def main() -> None:
+    """Console script ``llmserving-operator``."""
+    try:
+        settings = read_settings(os.environ)
+        configure_logging(settings.log_level, settings.log_format)
+        sys.exit(asyncio.run(serve(settings)))
+    except OperatorError as error:
+        sys.exit(f"llmserving-operator: {error}")
+
+
+if __name__ == "__main__":
+    main()

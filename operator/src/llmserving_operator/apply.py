@@ -1,0 +1,95 @@
+"""Carries out the steps of a plan, and skips what the API server already has."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from llmserving_operator.children.identity import ChildKey, Identity, Manifest, child_key
+from llmserving_operator.children.revision import digest
+from llmserving_operator.errors import ConflictError, KubeError, NotFoundError
+from llmserving_operator.kube.client import Kube
+from llmserving_operator.observe import Observation
+from llmserving_operator.plan import Apply, Delete, Deliver, Step
+
+VOLATILE = ("resourceVersion", "managedFields", "annotations")
+"""Metadata that others write without touching what we applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a plan."""
+
+    changed: tuple[ChildKey, ...]
+    """Children that were written and came back different."""
+    delivered: tuple[Deliver, ...]
+    failures: tuple[KubeError, ...]
+
+
+class Applier:
+    """Applies plans; remembers what it last applied to which state, so that an unchanged child costs no call."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+        self._applied: dict[tuple[str, ChildKey], tuple[str, str]] = {}
+
+    async def apply(self, owner: Identity, observation: Observation, stages: Sequence[Sequence[Step]]) -> Outcome:
+        """Run the stages in order; a failed step ends the plan after its stage."""
+        changed: list[ChildKey] = []
+        delivered: list[Deliver] = []
+        failures: list[KubeError] = []
+        for stage in stages:
+            results = await asyncio.gather(
+                *(self._run(owner, observation, step) for step in stage), return_exceptions=True
+            )
+            for step, result in zip(stage, results, strict=True):
+                if isinstance(result, KubeError):
+                    failures.append(result)
+                elif isinstance(result, BaseException):
+                    raise result
+                elif isinstance(step, Deliver):
+                    delivered.append(step)
+                elif result is not None:
+                    changed.append(result)
+            if failures:
+                break
+        return Outcome(tuple(changed), tuple(delivered), tuple(failures))
+
+    def forget(self, owner: Identity) -> None:
+        """Drop what is remembered of a resource."""
+        for key in [key for key in self._applied if key[0] == owner.uid]:
+            del self._applied[key]
+
+    async def _run(self, owner: Identity, observation: Observation, step: Step) -> ChildKey | None:
+        match step:
+            case Deliver():
+                with suppress(NotFoundError, ConflictError):  # the pod is gone, its successor starts from the seed
+                    await self._kube.deliver_policy(owner.namespace, step.pod, step.uid, step.document, step.attempt)
+            case Delete():
+                await self._kube.delete(owner.namespace, step.key, step.uid)
+                return step.key
+            case Apply():
+                return await self._apply(owner, observation, step.manifest)
+        return None
+
+    async def _apply(self, owner: Identity, observation: Observation, manifest: Manifest) -> ChildKey | None:
+        key = child_key(manifest)
+        wanted = digest(manifest)
+        found = observation.children.get(key)
+        if found is not None and self._applied.get((owner.uid, key)) == (wanted, fingerprint(found)):
+            return None
+        written = await self._kube.apply(manifest)
+        self._applied[owner.uid, key] = (wanted, fingerprint(written))
+        unchanged = found is not None and _version(found) == _version(written)
+        return None if unchanged else key
+
+
+def fingerprint(body: Manifest) -> str:
+    """Digest of what of an object is anybody's wish: not its status and not its bookkeeping."""
+    metadata = {key: value for key, value in body["metadata"].items() if key not in VOLATILE}
+    rest = {key: value for key, value in body.items() if key not in ("metadata", "status", "apiVersion", "kind")}
+    return digest({"metadata": metadata, **rest})
+
+
+def _version(body: Manifest) -> str:
+    return str(body["metadata"]["resourceVersion"])

@@ -1,0 +1,141 @@
+"""What is watched, and which resource an event is about. Beside the entry point, the only module that knows kopf.
+
+Only ``index`` and ``event`` handlers: the indexes hold the actual state, an event merely names the resource to look at
+again. kopf itself writes nothing: no finalizer, no annotation, no Event.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import kopf
+from kubernetes.aio.client import Configuration
+
+from llmserving_api import names
+from llmserving_operator.children.identity import Manifest
+
+Key = tuple[str, str]
+
+CHILD_RESOURCES: Final = (
+    ("apps", "v1", "deployments", "Deployment"),
+    ("apps", "v1", "controllerrevisions", "ControllerRevision"),
+    ("", "v1", "services", "Service"),
+    ("", "v1", "configmaps", "ConfigMap"),
+    ("", "v1", "serviceaccounts", "ServiceAccount"),
+    ("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy"),
+)
+"""Kinds of children that are watched, pods aside."""
+
+PODS: Final = ("", "v1", "pods")
+RESOURCE: Final = (names.GROUP, names.VERSION, names.PLURAL)
+
+OURS: Final = f"{names.LABEL_MANAGED_BY}={names.FIELD_MANAGER}"
+"""Only labelled objects are watched: the rest of the cluster stays out of memory."""
+
+
+class WatchedCluster:
+    """The watched objects, read from kopf's indexes."""
+
+    def __init__(self) -> None:
+        self._indexes: dict[str, Any] = {}
+
+    def fill_from(self, indexes: dict[str, Any]) -> None:
+        """Take over kopf's indexes, which stay up to date by themselves."""
+        self._indexes = indexes
+
+    def resource(self, key: Key) -> Manifest | None:
+        """A resource."""
+        return next(iter(self._read("llmservings", key)), None)
+
+    def children(self, key: Key) -> Iterable[Manifest]:
+        """Labelled objects of a resource, pods aside."""
+        for _group, _version, plural, kind in CHILD_RESOURCES:
+            for body in self._read(plural, key):
+                yield {**body, "kind": kind}
+
+    def pods(self, key: Key) -> Iterable[Manifest]:
+        """Labelled pods of a resource."""
+        return self._read("pods", key)
+
+    def _read(self, index: str, key: Key) -> list[Manifest]:
+        return list(self._indexes[index].get(key, ()))
+
+
+def build_registry(
+    cluster: WatchedCluster, enqueue: Callable[[Key], None], configuration: Configuration
+) -> kopf.OperatorRegistry:
+    """Handlers for all watched kinds.
+
+    Args:
+        cluster: is given the indexes.
+        enqueue: is told of every resource that something happened to.
+        configuration: how the API server is reached.
+    """
+    registry = kopf.OperatorRegistry()
+    children = [(group, version, plural) for group, version, plural, _kind in CHILD_RESOURCES]
+    _watch(registry, RESOURCE, _own_name, enqueue)
+    for child in (*children, PODS):
+        _watch(registry, child, _owner_name, enqueue)
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return connection_info(configuration)
+
+    @kopf.on.startup(registry=registry)
+    async def take_indexes(**kwargs: Any) -> None:
+        cluster.fill_from({plural: kwargs[plural] for _group, _version, plural in (RESOURCE, *children, PODS)})
+
+    return registry
+
+
+def build_kopf_settings() -> kopf.OperatorSettings:
+    """Settings of kopf as a mere watcher."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.execution.max_workers = 1
+    for group, version, plural in (*((g, v, p) for g, v, p, _kind in CHILD_RESOURCES), PODS):
+        settings.watching.label_selectors[group, version, plural] = OURS
+    return settings
+
+
+def connection_info(configuration: Configuration) -> kopf.ConnectionInfo:
+    """The client's connection in kopf's words; called again when a token has run out."""
+    if configuration.refresh_api_key_hook is not None:
+        configuration.refresh_api_key_hook(configuration)
+    scheme, _, token = (configuration.api_key or {}).get("BearerToken", "").partition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        scheme=scheme.capitalize() or None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )
+
+
+def _watch(
+    registry: kopf.OperatorRegistry,
+    resource: tuple[str, str, str],
+    name_of: Callable[..., str | None],
+    enqueue: Callable[[Key], None],
+) -> None:
+    @kopf.index(*resource, id=resource[2], registry=registry)
+    async def index(namespace: str, body: kopf.Body, **kwargs: Any) -> dict[Key, Manifest]:
+        name = name_of(body=body, **kwargs)
+        return {(namespace, name): dict(body)} if name else {}
+
+    @kopf.on.event(*resource, id=f"{resource[2]}-event", registry=registry)
+    async def event(namespace: str, body: kopf.Body, **kwargs: Any) -> None:
+        name = name_of(body=body, **kwargs)
+        if name:
+            enqueue((namespace, name))
+
+
+def _own_name(name: str, **_: Any) -> str | None:
+    return name
+
+
+def _owner_name(labels: Any, **_: Any) -> str | None:
+    return labels.get(names.LABEL_RESOURCE) or None

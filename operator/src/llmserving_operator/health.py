@@ -1,0 +1,46 @@
+"""The operator's HTTP port: /healthz, /readyz and /metrics."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+
+@asynccontextmanager
+async def serve_health(
+    bind: str, port: int, registry: CollectorRegistry, *, alive: Callable[[], bool], ready: Callable[[], bool]
+) -> AsyncIterator[None]:
+    """Serve while the context lasts.
+
+    Args:
+        bind: address to listen on.
+        port: port to listen on.
+        registry: metrics to show.
+        alive: false where only a restart helps.
+        ready: true once the watches are filled; a standby is not ready and need not be.
+    """
+
+    async def healthz(_: web.Request) -> web.Response:
+        return _answer(alive(), "a worker has ended")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return _answer(ready(), "not leading, or the watches are not filled yet")
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, bind, port).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _answer(good: bool, why_not: str) -> web.Response:
+    return web.Response(status=200 if good else 503, text="ok" if good else why_not)
