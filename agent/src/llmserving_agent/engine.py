@@ -199,7 +199,8 @@ class Engine:
         if is_observe_only(config):
             self.confirmed = policy.revision
             return None
-        return self._actuation(policy, setting, decision.bounds if acts else setting.stock, now, at_once=is_new)
+        stock = Decision(setting.stock, decision.reason, decision.message)
+        return self._actuation(policy, setting, decision if acts else stock, now, at_once=is_new)
 
     def window(self, now: float, gpu: GPUMemory | None = None) -> Window:
         """What the law sees."""
@@ -267,13 +268,14 @@ class Engine:
         return self.config
 
     def _actuation(
-        self, policy: Policy, setting: Setting, wanted: Bounds, now: float, *, at_once: bool
+        self, policy: Policy, setting: Setting, wanted: Decision, now: float, *, at_once: bool
     ) -> Actuation | None:
         config = self._config()
         targets = SLATargets(
             ttft_seconds=_seconds(setting.ttft), itl_seconds=_seconds(setting.itl), e2e_seconds=_seconds(setting.e2e)
         )
-        unchanged = (config.requested, config.fallback, config.targets) == (wanted, setting.stock, targets)
+        asked = (wanted.bounds, wanted.planner, setting.stock, targets)
+        unchanged = (config.requested, config.planner, config.fallback, config.targets) == asked
         leased = config.lease.seconds == LEASE_SECONDS and not config.lease.expired
         if unchanged and leased and now < self._renew_due:
             self.confirmed = policy.revision
@@ -283,11 +285,12 @@ class Engine:
         self._in_flight = policy.revision
         patch = RuntimePatch(
             operation_id=config.operation_id + 1,
-            max_num_seqs=wanted.max_num_seqs,
-            max_num_batched_tokens=wanted.max_num_batched_tokens,
+            max_num_seqs=wanted.bounds.max_num_seqs,
+            max_num_batched_tokens=wanted.bounds.max_num_batched_tokens,
             fallback=setting.stock,
             lease_seconds=LEASE_SECONDS,
             targets=targets,
+            planner=None if wanted.planner == config.planner else wanted.planner,
         )
         return Actuation(self.rank, patch)
 

@@ -4,14 +4,13 @@ A law is pure: ``decide(state, window, setting) -> (state, decision)``. It never
 engine; whatever it must remember is in the state it returns. Guards wrap a law and are laws themselves.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from llmserving_agent.signals.epoch import EpochSums
 from llmserving_agent.signals.lengths import Lengths
 from llmserving_api.conditions import DecisionReason
-from llmserving_api.control import Bounds
+from llmserving_api.control import Bounds, PlannerChoice
 from llmserving_api.policy import Limits, Target
 
 S = TypeVar("S")
@@ -100,14 +99,14 @@ class Decision:
         reason: One of the reasons of the project.
         message: The cause in words with numbers, without the bounds themselves.
         blocked: A target is missed and this law cannot move a bound to help.
-        parameters: Further parameters for the engine, by name, for laws that set more than the two bounds.
+        planner: The law's part inside the engine's step, with its parameters; by default the bounds are all.
     """
 
     bounds: Bounds
     reason: DecisionReason
     message: str
     blocked: bool = False
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    planner: PlannerChoice = PlannerChoice()
 
     def moved(self, bounds: Bounds) -> "Decision":
         """The same decision with other bounds."""
