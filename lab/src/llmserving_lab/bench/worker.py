@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from threading import Lock
 from typing import Any
@@ -40,12 +41,15 @@ def main() -> None:
         with lock:
             answers.write(json.dumps(document) + "\n")
 
+    def answer(number: int, done: Future[dict[str, Any]]) -> None:
+        say(_answer(number, done))
+
     with ProcessPoolExecutor(jobs, mp_context=get_context("fork"), initializer=_quiet) as pool:
         say(READY)
         for line in sys.stdin:
             task = json.loads(line)
             future = pool.submit(execution.execute, task["kind"], task["plan"])
-            future.add_done_callback(lambda done, number=task["id"]: say(_answer(number, done)))
+            future.add_done_callback(partial(answer, task["id"]))
 
 
 def _quiet() -> None:

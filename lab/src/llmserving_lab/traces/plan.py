@@ -15,17 +15,23 @@ class LoadPlan(Description):
     """Which requests arrive and when.
 
     Attributes:
-        trace: Trace file to slice, or None for a generated load.
-        shape: Shape of a generated load, or of the arrivals laid over a trace's lengths; `own` keeps the trace's arrivals.
+        trace: Trace file to slice, or None for generated requests.
+        kind: Kind of generated requests, see `generated.KINDS`.
+        arrivals: `own` keeps a trace's arrival pattern; other patterns, see `shapes.SHAPES`, replace it.
         requests: Number of requests.
-        start: First row of the slice.
+        start: First row of a trace's slice.
         rate: Mean arrivals per second; None keeps the trace's own times.
         seed: Seed of everything random.
+        abort_after: Seconds after which a client gives up.
+        retries: How often a client that gave up sends its request again at once.
     """
 
     trace: str | None = None
-    shape: str = "own"
+    kind: str = "conversation"
+    arrivals: str = "own"
     requests: int = Field(default=2000, ge=1)
     start: int = Field(default=0, ge=0)
     rate: float | None = Field(default=None, gt=0)
     seed: int = 0
+    abort_after: float | None = Field(default=None, gt=0)
+    retries: int = Field(default=0, ge=0)
