@@ -50,11 +50,8 @@ class ConditionReason(StrEnum):
 
     # Ready, Accepted, Conflict, UpdatePending, Progressing
     SERVING = "Serving"
-    NOT_ACCEPTED = "NotAccepted"
     ACCEPTED = "Accepted"
     INVALID_SPEC = "InvalidSpec"
-    ARGUMENT_REFUSED = "ArgumentRefused"
-    ENVIRONMENT_REFUSED = "EnvironmentRefused"
     TEMPLATE_REFUSED = "TemplateRefused"
     REJECTED_BY_API_SERVER = "RejectedByAPIServer"
     NAME_TAKEN = "NameTaken"
@@ -66,6 +63,7 @@ class ConditionReason(StrEnum):
     SCALING = "Scaling"
     COMPLETE = "Complete"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    PAUSED = "Paused"
     # EnginesAvailable
     ALL_READY = "AllReady"
     ENOUGH_READY = "EnoughReady"
@@ -76,7 +74,6 @@ class ConditionReason(StrEnum):
     CRASH_LOOPING = "CrashLooping"
     # AgentsConnected, TuningActive, GPUTelemetryAvailable
     NO_ENGINES = "NoEngines"
-    NOT_ASKED_YET = "NotAskedYet"
     ALL_CONNECTED = "AllConnected"
     AGENT_UNREACHABLE = "AgentUnreachable"
     ENGINE_UNREACHABLE = "EngineUnreachable"

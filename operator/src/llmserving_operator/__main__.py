@@ -111,9 +111,7 @@ async def serve(settings: Settings) -> int:
         async def work() -> None:
             await operator.run(stop, configuration)
 
-        async with serve_health(
-            settings.bind, settings.port, registry, alive=lambda: True, ready=operator.watching.is_set
-        ):
+        async with serve_health(settings.bind, settings.port, registry, operator.watching.is_set):
             if not settings.lease_namespace:
                 await work()
                 return 0

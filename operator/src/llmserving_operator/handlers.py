@@ -22,6 +22,7 @@ CHILD_RESOURCES: Final = (
     ("", "v1", "configmaps", "ConfigMap"),
     ("", "v1", "serviceaccounts", "ServiceAccount"),
     ("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy"),
+    ("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"),
 )
 """Kinds of children that are watched, pods aside."""
 
@@ -94,6 +95,7 @@ def build_kopf_settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.scanning.disabled = True
     settings.execution.max_workers = 1
+    settings.queueing.exit_timeout = 0.2
     for group, version, plural in (*((g, v, p) for g, v, p, _kind in CHILD_RESOURCES), PODS):
         settings.watching.label_selectors[group, version, plural] = OURS
     return settings

@@ -10,7 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 @asynccontextmanager
 async def serve_health(
-    bind: str, port: int, registry: CollectorRegistry, *, alive: Callable[[], bool], ready: Callable[[], bool]
+    bind: str, port: int, registry: CollectorRegistry, ready: Callable[[], bool]
 ) -> AsyncIterator[None]:
     """Serve while the context lasts.
 
@@ -18,15 +18,16 @@ async def serve_health(
         bind: address to listen on.
         port: port to listen on.
         registry: metrics to show.
-        alive: false where only a restart helps.
         ready: true once the watches are filled; a standby is not ready and need not be.
     """
 
     async def healthz(_: web.Request) -> web.Response:
-        return _answer(alive(), "a worker has ended")
+        return web.Response(text="ok")  # the event loop turns; a part that ends takes the process with it
 
     async def readyz(_: web.Request) -> web.Response:
-        return _answer(ready(), "not leading, or the watches are not filled yet")
+        if ready():
+            return web.Response(text="ok")
+        return web.Response(status=503, text="not leading, or the watches are not filled yet")
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -40,7 +41,3 @@ async def serve_health(
         yield
     finally:
         await runner.cleanup()
-
-
-def _answer(good: bool, why_not: str) -> web.Response:
-    return web.Response(status=200 if good else 503, text="ok" if good else why_not)

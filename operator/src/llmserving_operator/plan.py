@@ -7,11 +7,13 @@ from llmserving_api.v1alpha1 import LLMServingSpec
 from llmserving_operator.children.deployment import build_deployment
 from llmserving_operator.children.identity import ChildKey, Identity, Manifest, child_key
 from llmserving_operator.children.networkpolicy import build_network_policy
+from llmserving_operator.children.poddisruptionbudget import build_pod_disruption_budget
 from llmserving_operator.children.policy import build_policy, build_policy_config_map, policy_text
 from llmserving_operator.children.revision import Revision, build_revision, newest, next_revision, spec_digest
 from llmserving_operator.children.service import build_service
 from llmserving_operator.children.serviceaccount import build_service_account
 from llmserving_operator.children.template import render_template
+from llmserving_operator.errors import RefusedError
 from llmserving_operator.observe import Delivery, Observation, Pod
 from llmserving_operator.settings import Settings
 
@@ -56,6 +58,8 @@ class Plan:
     stages: tuple[tuple[Step, ...], ...]
     update_pending: bool
     """The present operator would render another pod template than the one that is remembered."""
+    refusal: RefusedError | None = None
+    """Why nothing is to be changed."""
 
 
 def make_plan(owner: Identity, spec: LLMServingSpec, observation: Observation, settings: Settings, now: float) -> Plan:
@@ -70,19 +74,23 @@ def make_plan(owner: Identity, spec: LLMServingSpec, observation: Observation, s
         observation: what there is.
         settings: the operator's own configuration.
         now: monotonic seconds.
-
-    Raises:
-        RefusedError: the resource asks for something the operator does not do; nothing is to be changed.
     """
+    try:
+        rendered = render_template(owner, spec, settings)
+    except RefusedError as refusal:
+        return Plan(stages=(), update_pending=False, refusal=refusal)
     document = policy_text(build_policy(owner, spec))
-    rendered = render_template(owner, spec, settings)
     revision = choose_revision(owner, spec, newest(observation.revisions), rendered)
     prerequisites = [
         build_service_account(owner),
         build_policy_config_map(owner, document),
         build_revision(owner, revision),
     ]
-    others = [build_service(owner), build_network_policy(owner, spec.network_policy)]
+    others = [
+        build_service(owner),
+        build_network_policy(owner, spec.network_policy),
+        build_pod_disruption_budget(owner),
+    ]
     deployment = build_deployment(owner, spec, revision.template)
     needed = {child_key(manifest) for manifest in (*prerequisites, deployment)}
     last = () if needed & observation.foreign.keys() else (Apply(deployment),)
@@ -108,6 +116,7 @@ def named_children(owner: Identity) -> tuple[ChildKey, ...]:
         ChildKey("ConfigMap", owner.policy_config_map),
         ChildKey("Service", owner.name),
         ChildKey("NetworkPolicy", owner.name),
+        ChildKey("PodDisruptionBudget", owner.name),
         ChildKey("Deployment", owner.name),
     )
 

@@ -15,14 +15,15 @@ from llmserving_operator.apply import Applier
 from llmserving_operator.children.identity import ChildKey, Identity, Manifest, child_key
 from llmserving_operator.conditions import Verdict
 from llmserving_operator.delivery import DeliveryLog
-from llmserving_operator.errors import KubeError, RefusedError, RejectedError
+from llmserving_operator.errors import KubeError, RefusedError
 from llmserving_operator.events import build_event, events_between
 from llmserving_operator.kube.client import Kube
 from llmserving_operator.metrics import Metrics
 from llmserving_operator.observe import Observation, describe_owner, identify, is_owned, observe_pods
 from llmserving_operator.plan import LAG_SECONDS, make_plan, named_children
-from llmserving_operator.report import accepted_verdict, build_refused_status, build_status, seconds_until_write
+from llmserving_operator.report import build_status, build_unread_status, seconds_until_write
 from llmserving_operator.settings import Settings
+from llmserving_operator.verdicts import judge_acceptance
 
 Key = tuple[str, str]
 """Namespace and name of a resource."""
@@ -108,25 +109,23 @@ class Reconciler:
         with self._metrics.seconds.labels("observe").time():
             observation = await self._observe(key, owner, memory)
         try:
-            with self._metrics.seconds.labels("plan").time():
-                spec = _read_spec(resource)
-                plan = make_plan(owner, spec, observation, self._settings, self._monotonic())
+            spec = _read_spec(resource)
         except RefusedError as error:
-            verdict = Verdict(False, error.reason, str(error))
-            await self._publish(memory, build_refused_status(owner, memory.status, verdict, self._now()))
-            self._metrics.count_reconcile("unchanged")
+            status = build_unread_status(owner, memory.status, Verdict(False, error.reason, str(error)), self._now())
+            await self._publish(memory, status)
             return None
+        with self._metrics.seconds.labels("plan").time():
+            plan = make_plan(owner, spec, observation, self._settings, self._monotonic())
         with self._metrics.seconds.labels("apply").time():
             outcome = await self._applier.apply(owner, observation, () if spec.paused else plan.stages)
         memory.deliveries.note(owner.generation, observation.pods, outcome.delivered, self._monotonic())
         self._follow_deliveries(key, observation, memory)
-        rejections = [str(failure) for failure in outcome.failures if isinstance(failure, RejectedError)]
         status = build_status(
             owner,
             spec,
             observation,
             memory.status,
-            accepted=accepted_verdict(rejections),
+            accepted=judge_acceptance(plan.refusal, outcome.failures),
             update_pending=plan.update_pending,
             now=self._now(),
         )
@@ -136,7 +135,7 @@ class Reconciler:
             raise outcome.failures[0]
         self._metrics.count_reconcile("changed" if outcome.changed or outcome.delivered else "unchanged")
         return min(
-            wait if wait is not None else REFRESH_SECONDS,
+            REFRESH_SECONDS if wait is None else wait,
             CONFLICT_RETRY_SECONDS if observation.foreign else REFRESH_SECONDS,
             LAG_SECONDS if memory.deliveries.pending else REFRESH_SECONDS,
         )

@@ -1,14 +1,14 @@
 """The status of a resource: pure, from what is known; and whether it is worth a write."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from llmserving_api.conditions import ConditionReason, ConditionType
+from llmserving_api.conditions import ConditionType
 from llmserving_api.status import AgentStatus
 from llmserving_api.v1alpha1 import LLMServingSpec, LLMServingStatus
 from llmserving_api.v1alpha1.status import BatchingStatus
-from llmserving_operator import verdicts as judge_by
+from llmserving_operator import verdicts
 from llmserving_operator.aggregate import bounds_range, decisions, engine_statuses, history, judge, measure
 from llmserving_operator.children.identity import ChildKey, Identity, selector
 from llmserving_operator.children.service import service_url
@@ -21,39 +21,38 @@ MIN_INTERVAL_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """The agents of the running pods, by pod name."""
+    """What the agents of the live pods said, by pod name."""
 
-    statuses: Mapping[str, AgentStatus]
+    running: Mapping[str, AgentStatus]
+    """Of all pods whose agent answers, those whose engine is still starting among them."""
+    serving: Mapping[str, AgentStatus]
+    """Of pods that are ready."""
     silent: Mapping[str, str]
-    """Pods whose agent does not answer, and why."""
+    """Ready pods whose agent does not answer, and why."""
     complete: bool
-    """Every running pod was asked at least once."""
+    """Every ready pod was asked at least once."""
 
 
 def hear_agents(observation: Observation) -> Agents:
     """Sort the agents' reports."""
-    statuses: dict[str, AgentStatus] = {}
-    silent: dict[str, str] = {}
-    complete = True
-    for pod in observation.pods:
-        if pod.terminating or not pod.ready:
-            continue
-        report = observation.reports.get(pod.uid)
-        if report is None:
-            complete = False
-        elif report.status is None:
-            silent[pod.name] = report.error
-        else:
-            statuses[pod.name] = report.status
-    return Agents(statuses, silent, complete)
+    live = [pod for pod in observation.pods if not pod.terminating]
+    reports = {pod.name: observation.reports[pod.uid] for pod in live if pod.uid in observation.reports}
+    ready = {pod.name for pod in live if pod.ready}
+    running = {name: report.status for name, report in reports.items() if report.status is not None}
+    return Agents(
+        running=running,
+        serving={name: status for name, status in running.items() if name in ready},
+        silent={name: reports[name].error for name in ready & reports.keys() - running.keys()},
+        complete=ready <= reports.keys(),
+    )
 
 
-def build_refused_status(owner: Identity, previous: LLMServingStatus, verdict: Verdict, now: str) -> LLMServingStatus:
-    """Status of a resource that was not accepted; what runs goes on, and what was known of it stays."""
-    accepted = {ConditionType.ACCEPTED: verdict, ConditionType.READY: Verdict(False, verdict.reason, verdict.message)}
+def build_unread_status(owner: Identity, previous: LLMServingStatus, refused: Verdict, now: str) -> LLMServingStatus:
+    """Status of a resource whose spec was not understood; what runs goes on, and what was known of it stays."""
+    found = {ConditionType.ACCEPTED: refused, ConditionType.READY: Verdict(False, refused.reason, refused.message)}
     return previous.model_copy(
         update={
-            "conditions": set_conditions(previous.conditions, accepted, owner.generation, now),
+            "conditions": set_conditions(previous.conditions, found, owner.generation, now),
             "observed_generation": owner.generation,
         }
     )
@@ -69,35 +68,33 @@ def build_status(
     update_pending: bool,
     now: str,
 ) -> LLMServingStatus:
-    """Status of a resource that is being served.
+    """Status of a resource.
 
-    After a restart of the operator, agents that were not asked yet leave what was known of them as it is.
+    Agents that were not asked yet, after a restart of the operator, leave what was known of them as it is.
     """
     agents = hear_agents(observation)
-    deployment = observation.children.get(ChildKey("Deployment", owner.name))
-    measured = measure(agents.statuses.values())
+    measured = measure(agents.running.values())
     sla = judge(spec.sla, measured)
+    deployment = observation.children.get(ChildKey("Deployment", owner.name))
     found = {
         ConditionType.ACCEPTED: accepted,
-        ConditionType.CONFLICT: judge_by.judge_conflict(observation.foreign),
-        ConditionType.ENGINES_AVAILABLE: judge_by.judge_engines(spec, observation.pods),
-        ConditionType.PROGRESSING: judge_by.judge_progress(deployment, spec.replicas),
-        ConditionType.UPDATE_PENDING: judge_by.judge_update(update_pending),
+        ConditionType.CONFLICT: verdicts.judge_conflict(observation.foreign),
+        ConditionType.ENGINES_AVAILABLE: verdicts.judge_engines(spec, observation.pods),
+        ConditionType.PROGRESSING: verdicts.judge_progress(deployment, spec),
+        ConditionType.UPDATE_PENDING: verdicts.judge_update(update_pending),
     }
     if agents.complete:
         found |= {
-            ConditionType.AGENTS_CONNECTED: judge_by.judge_agents(agents.statuses, agents.silent),
-            ConditionType.TUNING_ACTIVE: judge_by.judge_tuning(spec, owner.generation, agents.statuses, agents.silent),
-            ConditionType.SLA_MET: judge_by.judge_sla(sla, measured.requests, measured.busy),
-            ConditionType.SLA_FEASIBLE: judge_by.judge_feasible(agents.statuses),
-            ConditionType.SATURATED: judge_by.judge_saturated(agents.statuses),
-            ConditionType.GPU_TELEMETRY_AVAILABLE: judge_by.judge_gpu(agents.statuses),
+            ConditionType.AGENTS_CONNECTED: verdicts.judge_agents(agents.serving, agents.silent),
+            ConditionType.TUNING_ACTIVE: verdicts.judge_tuning(spec, owner.generation, agents.serving, agents.silent),
+            ConditionType.SLA_MET: verdicts.judge_sla(sla, measured.requests, measured.busy),
+            ConditionType.SLA_FEASIBLE: verdicts.judge_feasible(agents.serving),
+            ConditionType.SATURATED: verdicts.judge_saturated(agents.serving),
+            ConditionType.GPU_TELEMETRY_AVAILABLE: verdicts.judge_gpu(agents.serving),
         }
     found[ConditionType.READY] = derive_ready(found)
     live = [pod for pod in observation.pods if not pod.terminating]
-    usage = [engine.kv_usage_ratio for agent in agents.statuses.values() for engine in agent.engines]
-    known = [value for value in usage if value is not None]
-    counts = {
+    certain = {
         "conditions": set_conditions(previous.conditions, found, owner.generation, now),
         "observed_generation": owner.generation,
         "replicas": len(live),
@@ -106,14 +103,22 @@ def build_status(
         "url": service_url(owner),
     }
     if not agents.complete:
-        return previous.model_copy(update=counts)
-    return LLMServingStatus(
-        **counts,
-        sla=sla,
-        batching=_batching(spec, agents.statuses),
-        engines=engine_statuses(agents.statuses, agents.silent),
-        kv_usage=f"{100 * max(known):.0f}%" if known else None,
+        return previous.model_copy(update=certain)
+    return LLMServingStatus.model_validate(
+        {
+            **certain,
+            "sla": sla,
+            "batching": _batching(spec, agents.running),
+            "engines": engine_statuses(agents.running, agents.silent),
+            "kv_usage": _fullest(agents.running),
+        }
     )
+
+
+def _fullest(agents: Mapping[str, AgentStatus]) -> str | None:
+    usage = [engine.kv_usage_ratio for agent in agents.values() for engine in agent.engines]
+    known = [ratio for ratio in usage if ratio is not None]
+    return f"{100 * max(known):.0f}%" if known else None
 
 
 def _batching(spec: LLMServingSpec, agents: Mapping[str, AgentStatus]) -> BatchingStatus:
@@ -152,10 +157,3 @@ def seconds_until_write(
 def _urgent(status: LLMServingStatus) -> tuple[object, ...]:
     conditions = tuple((c.type, c.status, c.reason) for c in status.conditions)
     return (conditions, status.observed_generation, status.replicas, status.ready_replicas, status.selector, status.url)
-
-
-def accepted_verdict(failures: Sequence[str]) -> Verdict:
-    """``Accepted`` of a resource that was understood; false where the API server refused one of its objects."""
-    if failures:
-        return Verdict(False, ConditionReason.REJECTED_BY_API_SERVER, "; ".join(failures))
-    return Verdict(True, ConditionReason.ACCEPTED)

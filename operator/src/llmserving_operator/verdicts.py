@@ -1,6 +1,6 @@
 """What is said under each condition, from an observation. Pure; one function for each condition."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from llmserving_api.conditions import ConditionReason, unsupported_reason
 from llmserving_api.control import ContractMode
@@ -10,9 +10,20 @@ from llmserving_api.v1alpha1 import LLMServingSpec
 from llmserving_api.v1alpha1.status import SLAStatus, TargetStatus
 from llmserving_operator.children.identity import ChildKey, Manifest
 from llmserving_operator.conditions import Verdict
+from llmserving_operator.errors import KubeError, RefusedError, RejectedError
 from llmserving_operator.observe import Pod
 
 NAMED_AT_MOST = 3
+
+
+def judge_acceptance(refusal: RefusedError | None, failures: Sequence[KubeError]) -> Verdict:
+    """``Accepted``: the resource was understood, and the API server took every object made of it."""
+    if refusal is not None:
+        return Verdict(False, refusal.reason, str(refusal))
+    rejected = [str(failure) for failure in failures if isinstance(failure, RejectedError)]
+    if rejected:
+        return Verdict(False, ConditionReason.REJECTED_BY_API_SERVER, "; ".join(rejected))
+    return Verdict(True, ConditionReason.ACCEPTED)
 
 
 def judge_conflict(foreign: Mapping[ChildKey, str]) -> Verdict:
@@ -41,10 +52,13 @@ def judge_engines(spec: LLMServingSpec, pods: Iterable[Pod]) -> Verdict:
     return Verdict(False, reason, counted)
 
 
-def judge_progress(deployment: Manifest | None, replicas: int) -> Verdict:
+def judge_progress(deployment: Manifest | None, spec: LLMServingSpec) -> Verdict:
     """``Progressing``: pods are being created, replaced or removed."""
+    if spec.paused:
+        return Verdict(False, ConditionReason.PAUSED, "spec.paused is true: nothing is changed")
     if deployment is None:
         return Verdict(True, ConditionReason.CREATING)
+    replicas = spec.replicas
     status = deployment.get("status", {})
     for condition in status.get("conditions", ()):
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
@@ -54,7 +68,9 @@ def judge_progress(deployment: Manifest | None, replicas: int) -> Verdict:
     if not seen or updated < min(total, replicas) or total > max(updated, replicas):
         return Verdict(True, ConditionReason.ROLLING_OUT, f"{updated} of {replicas} engines are up to date")
     if total != replicas or status.get("availableReplicas", 0) < replicas:
-        return Verdict(True, ConditionReason.SCALING, f"{status.get('availableReplicas', 0)} of {replicas} engines")
+        return Verdict(
+            True, ConditionReason.SCALING, f"{status.get('availableReplicas', 0)} of {replicas} engines are available"
+        )
     return Verdict(False, ConditionReason.COMPLETE)
 
 

@@ -7,9 +7,10 @@ element with the key of a rendered one merges into it, others are appended. Any 
 from collections.abc import Mapping
 from typing import Any, Final
 
+from llmserving_api.conditions import ConditionReason
 from llmserving_operator.errors import RefusedError
 
-REASON: Final = "TemplateRefused"
+REASON: Final = ConditionReason.TEMPLATE_REFUSED
 
 MERGE_KEYS: Final = {
     "containers": "name",

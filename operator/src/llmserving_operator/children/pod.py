@@ -9,6 +9,7 @@ from llmserving_operator.children import volumes
 from llmserving_operator.children.arguments import build_arguments
 from llmserving_operator.children.environment import build_environment
 from llmserving_operator.children.identity import Identity, Manifest, labels
+from llmserving_operator.children.liveness import liveness_probe
 
 ENGINE_COMMAND: Final = ("vllm", "serve")
 """Entry point of the stock image; written out so that the image's own does not matter."""
@@ -122,7 +123,7 @@ def _engine(owner: Identity, spec: LLMServingSpec, drain_seconds: int) -> Manife
         "volumeMounts": volumes.engine_mounts(spec.model.uri),
         "startupProbe": _health(period=STARTUP_PERIOD_SECONDS, failures=STARTUP_FAILURES),
         "readinessProbe": _health(period=2, failures=3),
-        "livenessProbe": _health(period=15, failures=8),
+        "livenessProbe": liveness_probe(),
         "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINTS_SECONDS}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
