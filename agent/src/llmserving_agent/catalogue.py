@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from llmserving_agent.guards import clamped, guarded
+from llmserving_agent.guards import clamped, guarded, steady
 from llmserving_agent.laws.memory import Memory
 from llmserving_agent.laws.memory_sla import MemorySLA
 from llmserving_agent.laws.protocol import Law
 from llmserving_agent.laws.sla import SLA
 from llmserving_agent.laws.static import Static
+from llmserving_agent.laws.wait.law import NestedWait, Wait
 from llmserving_api.policy import LawName
 
 LAWS: Mapping[LawName, Callable[[], Law[Any]]] = {
@@ -16,5 +17,7 @@ LAWS: Mapping[LawName, Callable[[], Law[Any]]] = {
     LawName.MEMORY: lambda: guarded(Memory()),
     LawName.SLA: lambda: guarded(SLA()),
     LawName.MEMORY_SLA: lambda: guarded(MemorySLA()),
+    LawName.WAIT: lambda: steady(Wait()),
+    LawName.NESTED_WAIT: lambda: steady(NestedWait()),
 }
 """A law with the guards it needs, by name."""

@@ -15,7 +15,9 @@ from llmserving_agent.signals.attainment import JudgeBy, SLAWindow
 from llmserving_agent.signals.epoch import Epoch
 from llmserving_agent.signals.feasibility import Feasibility
 from llmserving_agent.signals.lengths import LengthStatistics
+from llmserving_agent.signals.misses import is_missed
 from llmserving_agent.signals.smoothing import Ewma
+from llmserving_agent.signals.step_cost import StepCost
 from llmserving_agent.totals import EngineTotals
 from llmserving_api.conditions import DecisionReason
 from llmserving_api.control import Bounds, RuntimeConfig, RuntimePatch, SLATargets
@@ -70,6 +72,7 @@ class Engine:
     totals: EngineTotals = field(default_factory=EngineTotals)
     feasibility: Feasibility = field(default_factory=Feasibility)
     _epoch: Epoch = field(default_factory=Epoch)
+    _cost: StepCost = field(default_factory=StepCost)
     _lengths: LengthStatistics = field(default_factory=LengthStatistics)
     _arrivals: Ewma = field(default_factory=lambda: Ewma(10.0))
     _judge_by: JudgeBy = field(default_factory=JudgeBy)
@@ -107,6 +110,7 @@ class Engine:
         at = record.completed_ns / 1e9
         self._epoch.add(record)
         self.feasibility.add(record)
+        self._cost.add(record)
         self.totals.add(record)
         self.sla.add_step(at, record.first_tokens, record.gaps)
         firsts = sum(count for _, count in record.first_tokens)
@@ -126,7 +130,7 @@ class Engine:
         """A new engine: nothing measured on the old one holds. The SLA window stays: users saw those latencies."""
         self._epoch.restart()
         self._lengths.restart()
-        self.feasibility = Feasibility()
+        self.feasibility, self._cost = Feasibility(), StepCost()
         self._arrivals = Ewma(10.0)
         self.last_step = None
         self._law = None
@@ -221,7 +225,9 @@ class Engine:
             draining=step is not None and (bool(step.flags & StepFlag.DRAINING) or step.running > bounds.max_num_seqs),
             lengths=self._lengths.statistics(),
             arrivals_per_second=self._arrivals.value,
+            idle_step_seconds=self.feasibility.idle_step_seconds or self._cost.idle_seconds,
             gpu=gpu,
+            planner=config.planner,
         )
 
     def overdue_waiting(self, now: float) -> int:
@@ -256,11 +262,24 @@ class Engine:
             self._law_name, self._law = policy.law, LAWS[policy.law]()
             self._state = self._law.start(window.bounds, setting)
         self._state, decision = self._law.decide(self._state, window, setting)
-        if not decision.blocked:
+        self._watch_saturation(decision, window, setting, now)
+        return decision
+
+    def _watch_saturation(self, decision: Decision, window: Window, setting: Setting, now: float) -> None:
+        """A target is missed and the decision does not move a bound to help: since when?"""
+        bounds, before = decision.bounds, window.bounds
+        grows = (
+            bounds.max_num_seqs > before.max_num_seqs or bounds.max_num_batched_tokens > before.max_num_batched_tokens
+        )
+        shrinks = (
+            bounds.max_num_seqs < before.max_num_seqs or bounds.max_num_batched_tokens < before.max_num_batched_tokens
+        )
+        is_late = is_missed(window.epoch.first_tokens, window.overdue_waiting, setting.ttft)
+        is_slow = is_missed(window.epoch.gaps, 0, setting.itl)
+        if not ((is_late and not grows) or (is_slow and not shrinks and not window.draining)):
             self._blocked_since = None
         elif self._blocked_since is None:
             self._blocked_since = now
-        return decision
 
     def _config(self) -> RuntimeConfig:
         if self.config is None:

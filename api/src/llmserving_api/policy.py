@@ -31,6 +31,8 @@ class LawName(StrEnum):
     MEMORY = "Memory"
     SLA = "SLA"
     MEMORY_SLA = "MemorySLA"
+    WAIT = "Wait"
+    NESTED_WAIT = "NestedWait"
 
 
 DEFAULT_LAW: Final = LawName.MEMORY_SLA

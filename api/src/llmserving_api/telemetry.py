@@ -11,7 +11,7 @@ this package; a contract test holds the two together.
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import Final
+from typing import Any, Final
 
 MAGIC: Final = b"LLMSRING"
 RING_VERSION: Final = 1
@@ -156,7 +156,8 @@ def decode_record(data: bytes) -> StepRecord | MoreRecord | RequestRecord:
     if kind == Kind.STEP:
         *fields, gaps, firsts = STEP_BODY.unpack_from(data, PREFIX.size)
         gap_pairs, first_pairs = _pairs(data, PREFIX.size + STEP_BODY.size, gaps, firsts)
-        return StepRecord(flags, *fields, gaps=gap_pairs, first_tokens=first_pairs)
+        values: tuple[Any, ...] = (flags, *fields, gap_pairs, first_pairs)
+        return StepRecord(*values)
     if kind == Kind.STEP_MORE:
         step, gaps, firsts = _MORE_BODY.unpack_from(data, PREFIX.size)
         gap_pairs, first_pairs = _pairs(data, PREFIX.size + _MORE_BODY.size, gaps, firsts)

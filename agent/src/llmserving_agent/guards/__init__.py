@@ -18,6 +18,11 @@ def guarded(law: Law[Any]) -> Law[Any]:
     return Clamp(HoldOnStale(Quantise(GPUMemoryVeto(BoundedStep(DeadBand(OnlyWhenBinding(law)))))))
 
 
+def steady(law: Law[Any]) -> Law[Any]:
+    """A law that computes its bounds anew instead of feeling its way, within limits and never on stale data."""
+    return Clamp(HoldOnStale(law))
+
+
 def clamped(law: Law[Any]) -> Law[Any]:
     """A law that watches nothing, within limits."""
     return Clamp(law)

@@ -20,14 +20,14 @@ class HoldOnStale(Guard[S]):
     def decide(self, state: S, window: Window, setting: Setting) -> tuple[S, Decision]:
         """Hold with ``Idle``, ``TelemetryStale`` or ``TooFewSamples``, else what the inner law decides."""
         if window.age_seconds is None:
-            return state, Decision(window.bounds, DecisionReason.TELEMETRY_STALE, "no telemetry from the engine yet")
+            return state, Decision.hold(window, DecisionReason.TELEMETRY_STALE, "no telemetry from the engine yet")
         if window.running == 0 and window.waiting == 0:
-            return state, Decision(window.bounds, DecisionReason.IDLE, "nothing runs and nothing waits")
+            return state, Decision.hold(window, DecisionReason.IDLE, "nothing runs and nothing waits")
         if window.age_seconds > self._stale_seconds:
             message = (
                 f"newest step is {window.age_seconds:.1f} s old with {window.running} running, {window.waiting} waiting"
             )
-            return state, Decision(window.bounds, DecisionReason.TELEMETRY_STALE, message)
+            return state, Decision.hold(window, DecisionReason.TELEMETRY_STALE, message)
         if window.epoch.steps == 0:
-            return state, Decision(window.bounds, DecisionReason.TOO_FEW_SAMPLES, "no step under these bounds yet")
+            return state, Decision.hold(window, DecisionReason.TOO_FEW_SAMPLES, "no step under these bounds yet")
         return self._inner.decide(state, window, setting)

@@ -66,7 +66,9 @@ class Window:
         draining: More run than the sequence bound allows; it falls as requests finish.
         lengths: Lengths of requests.
         arrivals_per_second: Requests arriving; None while unknown.
+        idle_step_seconds: What a step takes with hardly anything in it; None while that was not seen.
         gpu: The GPU's memory; None where there is no reading.
+        planner: The planner in force inside the engine's step; a law that holds keeps it.
     """
 
     bounds: Bounds
@@ -82,7 +84,9 @@ class Window:
     draining: bool
     lengths: Lengths
     arrivals_per_second: float | None = None
+    idle_step_seconds: float | None = None
     gpu: GPUMemory | None = None
+    planner: PlannerChoice = PlannerChoice()
 
     @property
     def kv_usage(self) -> float:
@@ -98,15 +102,18 @@ class Decision:
         bounds: The bounds; equal to the window's to hold.
         reason: One of the reasons of the project.
         message: The cause in words with numbers, without the bounds themselves.
-        blocked: A target is missed and this law cannot move a bound to help.
         planner: The law's part inside the engine's step, with its parameters; by default the bounds are all.
     """
 
     bounds: Bounds
     reason: DecisionReason
     message: str
-    blocked: bool = False
     planner: PlannerChoice = PlannerChoice()
+
+    @classmethod
+    def hold(cls, window: Window, reason: DecisionReason, message: str) -> "Decision":
+        """Everything stays as it is."""
+        return cls(window.bounds, reason, message, planner=window.planner)
 
     def moved(self, bounds: Bounds) -> "Decision":
         """The same decision with other bounds."""

@@ -50,6 +50,11 @@ class Feasibility:
             self.prefill_steps += 1
             self.prefill_tokens_per_second = max(self.prefill_tokens_per_second, record.prefill_tokens / seconds)
 
+    @property
+    def idle_step_seconds(self) -> float | None:
+        """Duration of a step with hardly anything in it; None before enough were seen."""
+        return self.idle_seconds if self.idle_steps >= ENOUGH_STEPS else None
+
     def verdict(self, targets: JudgeBy, lengths: Lengths) -> bool | None:
         """False when a target is out of reach, True when none is, None while that is not known of every target."""
         verdicts = []
@@ -64,7 +69,8 @@ class Feasibility:
     def _itl(self, target: float) -> bool | None:
         if self.any_seconds and self.any_seconds <= target:
             return True
-        return False if self.idle_steps >= ENOUGH_STEPS and self.idle_seconds > target else None
+        idle = self.idle_step_seconds
+        return False if idle is not None and idle > target else None
 
     def _ttft(self, target: float, lengths: Lengths) -> bool | None:
         if self.prefill_steps < ENOUGH_STEPS or not lengths.finished:

@@ -28,6 +28,7 @@ class Lengths:
         prompt_mean: Mean prompt.
         output_mean: Mean output, corrected.
         prompt_p95: 95th percentile of prompts (nearest rank).
+        samples: Prompt and output of each, oldest first, as they finished: not corrected.
     """
 
     finished: int = 0
@@ -37,6 +38,7 @@ class Lengths:
     prompt_mean: float = 0.0
     output_mean: float = 0.0
     prompt_p95: int = 0
+    samples: tuple[tuple[int, int], ...] = ()
 
 
 class LengthStatistics:
@@ -87,5 +89,6 @@ class LengthStatistics:
             resident_mean=resident,
             prompt_mean=prompt_mean,
             output_mean=correction * output_mean,
+            samples=tuple((p, o) for p, o, _ in self._finished),
             prompt_p95=sorted(p for p, _, _ in self._finished)[math.ceil(0.95 * n) - 1],
         )

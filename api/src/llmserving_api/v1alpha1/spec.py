@@ -185,7 +185,8 @@ class Batching(Model):
         LawName,
         Field(
             description="policy is the law that decides: Static keeps the maxima, Memory fills the KV cache, SLA keeps "
-            "the latency targets, MemorySLA takes the smaller of both."
+            "the latency targets, MemorySLA takes the smaller of both. Experimental: Wait admits in groups, NestedWait "
+            "lets long outputs gather too."
         ),
     ] = DEFAULT_LAW
     max_num_seqs: Annotated[SeqsLimits, Field(description="maxNumSeqs limits the requests in a batch.")] = SeqsLimits()
@@ -233,6 +234,14 @@ class Rollout(Model):
 class LLMServingSpec(Model):
     """Desired state of an LLMServing."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.batching.policy != 'NestedWait' || !has(self.sla.interTokenLatency)",
+            "policy NestedWait parks running requests, which makes long gaps between tokens: remove "
+            "sla.interTokenLatency or choose another policy",
+        ),
+    )
+
     model: Annotated[ModelSource, Field(description="model to serve.")]
     engine: Annotated[Engine, Field(description="engine is the vLLM container.")]
     sla: Annotated[SLA, Field(description="sla: latencies users get. Live: an edit restarts nothing.")] = SLA()
@@ -258,3 +267,10 @@ class LLMServingSpec(Model):
     network_policy: Annotated[
         NetworkPolicySpec | None, Field(description="networkPolicy: who may reach the engine. Restarts nothing.")
     ] = None
+
+    @model_validator(mode="after")
+    def _no_parking_within_an_itl(self) -> Self:
+        parks = self.batching.policy is LawName.NESTED_WAIT
+        if parks and self.sla.inter_token_latency is not None:
+            raise ValueError(self.rules[0].message)
+        return self
