@@ -58,17 +58,22 @@ class Operator:
             )
             async with asyncio.TaskGroup() as group:
                 parts = [group.create_task(queue.run()), group.create_task(poller.run(queue.add))]
+
+                def halt() -> None:
+                    stop.set()  # kopf took over the signals, and waits for whatever waits for the flag
+                    for part in parts:
+                        part.cancel()
+
                 await kopf.operator(
-                    registry=build_registry(self.cluster, queue.add, configuration),
+                    registry=build_registry(self.cluster, queue.add, halt, configuration),
                     settings=build_kopf_settings(),
                     standalone=True,
+                    identity=self._settings.identity,
                     clusterwide=not self._settings.namespaces,
                     namespaces=self._settings.namespaces,
                     stop_flag=stop,
                     ready_flag=self.watching,
                 )
-                for part in parts:
-                    part.cancel()
 
     async def _wait_for_crd(self) -> None:
         while True:

@@ -62,13 +62,17 @@ class WatchedCluster:
 
 
 def build_registry(
-    cluster: WatchedCluster, enqueue: Callable[[Key], None], configuration: Configuration
+    cluster: WatchedCluster,
+    enqueue: Callable[[Key], None],
+    halt: Callable[[], None],
+    configuration: Configuration,
 ) -> kopf.OperatorRegistry:
     """Handlers for all watched kinds.
 
     Args:
         cluster: is given the indexes.
         enqueue: is told of every resource that something happened to.
+        halt: ends what works beside kopf, which would otherwise wait for it in vain when it is told to stop.
         configuration: how the API server is reached.
     """
     registry = kopf.OperatorRegistry()
@@ -84,6 +88,10 @@ def build_registry(
     @kopf.on.startup(registry=registry)
     async def take_indexes(**kwargs: Any) -> None:
         cluster.fill_from({plural: kwargs[plural] for _group, _version, plural in (RESOURCE, *children, PODS)})
+
+    @kopf.on.cleanup(registry=registry)
+    async def stop_working(**_: Any) -> None:
+        halt()
 
     return registry
 
