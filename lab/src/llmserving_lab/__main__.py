@@ -2,12 +2,19 @@
 
 import typer
 
+from llmserving_lab.bench.cli import bench
+from llmserving_lab.cluster.cli import cluster_app
+from llmserving_lab.validate.cli import validate
+
 app = typer.Typer(
     name="llmserving-lab",
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Try, measure and demonstrate LLMServing on a machine without a GPU.",
 )
+app.add_typer(cluster_app, name="cluster")
+app.command()(bench)
+app.command()(validate)
 
 
 def main() -> None:
