@@ -18,14 +18,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vllm.sampling_params import SamplingParams
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import Request
+
 from llmserving_engine.clock import SystemClock
 from llmserving_engine.process import describe
 from llmserving_engine.ring import RingWriter
 from llmserving_engine.scheduler import live_scheduler_class
 from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
-from vllm.sampling_params import SamplingParams
-from vllm.v1.outputs import ModelRunnerOutput
-from vllm.v1.request import Request
 
 LIMIT_P99_US = 150.0
 LIMIT_SHARE = 0.05

@@ -59,8 +59,9 @@ class LiveScheduler:
         self._guarded(self.live.arrived, request)
 
     def _preempt_request(self, request: "Request", *args: Any, **kwargs: Any) -> None:
+        computed_tokens = request.num_computed_tokens  # vLLM sets it to 0
         super()._preempt_request(request, *args, **kwargs)  # type: ignore[misc]
-        self._guarded(self.live.preempted, request)
+        self._guarded(self.live.preempted, request, computed_tokens)
 
     def _guarded(self, entry: Callable[..., None], *args: Any) -> None:
         """The one place where an exception of ours is caught: it ends control, never the engine."""

@@ -10,11 +10,10 @@ exception into the end of control (``surrender``), never into the end of the eng
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from operator import attrgetter
 from typing import Any, Final
 
 from llmserving_engine.bounds import Bounds, Desired
@@ -24,7 +23,7 @@ from llmserving_engine.control import MODE_CAPS, MODE_OBSERVE, ControlState
 from llmserving_engine.health import Heartbeat
 from llmserving_engine.planning import registry
 from llmserving_engine.planning.bounds_only import BoundsOnly
-from llmserving_engine.planning.protocol import StepComposition, StepDone, StepPlan, StepPlanner, StepView
+from llmserving_engine.planning.protocol import StepComposition, StepDone, StepPlan, StepPlanner, StepView, Track
 from llmserving_engine.telemetry import Pairs, StepFlag, StepRow, TelemetrySink
 from llmserving_engine.tracking import RequestTracker
 from llmserving_engine.waiting_queue import OrderedQueue
@@ -34,7 +33,6 @@ logger = logging.getLogger(__name__)
 _PARKED_STEP: Final = 1 << 60
 _QUIET_NS: Final = 100_000_000
 """A step that scheduled nothing is reported at most this often."""
-_computed_tokens = attrgetter("num_computed_tokens")
 _NOBODY: Final[AbstractSet[str]] = frozenset()
 
 
@@ -78,8 +76,16 @@ class _Step:
     kv_used: int
     kv_total: int
     preempted: int
-    producing: AbstractSet[str]
-    gone: set[str] = field(default_factory=set)
+    chunks: AbstractSet[str]
+    """Scheduled, but with prompt left to do: no output comes for these."""
+    joined: list[str]
+    left: list[str]
+    count: int
+    """How many will get output."""
+
+    def __contains__(self, request_id: str) -> bool:
+        """Whether output will come for the request."""
+        return request_id in self.output.num_scheduled_tokens and request_id not in self.chunks
 
 
 class StepControl:
@@ -101,6 +107,11 @@ class StepControl:
         self._choice = runtime.control.planner
         self._desired: Desired | None = None
         self._prefilling: dict[str, Any] = {}
+        self._decoding = 0
+        self._context = 0  # tokens that these attend to
+        self._absent: dict[str, Any] = {}  # decoding, but passed over in the last step
+        self._left: list[str] = []  # preempted since the last step
+        self._missed: set[str] = set()  # scheduled, but without output when it was due
         self._in_flight: deque[_Step] = deque()
         self._parked: list[tuple[Any, int]] = []
         self._queue: OrderedQueue | None = None
@@ -156,7 +167,7 @@ class StepControl:
         now_ns = self._clock.monotonic_ns()
         scheduler = self.scheduler
         running = len(scheduler.running)
-        composition, producing = self._composition(output)
+        composition, chunks, joined, left = self._composition(output)
         tokens = output.total_num_scheduled_tokens
         progress = self._control.progress
         progress.running = running
@@ -185,7 +196,10 @@ class StepControl:
             kv_used=total - pool.get_num_free_blocks(),
             kv_total=total,
             preempted=self._preempted,
-            producing=producing,
+            chunks=chunks,
+            joined=joined,
+            left=left,
+            count=len(output.num_scheduled_tokens) - len(chunks),
         )
         self._preempted = 0
         self._in_flight.append(step)
@@ -208,16 +222,17 @@ class StepControl:
         if step is None:
             return
         now_ns = self._update_ns
-        producing = step.producing
         gaps: Pairs = []
         firsts: Pairs = []
         delivered = sum(len(outputs.outputs) for outputs in engine_outputs.values())
-        if delivered != len(producing) - len(step.gone):
-            producing = {
-                item.request_id for outputs in engine_outputs.values() for item in outputs.outputs if item.new_token_ids
-            }
-        if producing:
-            gaps, firsts = self.tracker.outputs(producing, step.gone, now_ns)
+        if delivered != step.count or self._missed:
+            self._reconcile(step, engine_outputs)
+        if step.count:
+            gaps, firsts = self.tracker.outputs(step.joined, step.left, step.count, now_ns)
+        elif self._in_flight:
+            self._in_flight[0].left = [*step.left, *self._in_flight[0].left]
+        else:
+            self._left = [*step.left, *self._left]
         duration_ns = 0
         if step.output.total_num_scheduled_tokens:
             duration_ns = max(0, now_ns - max(step.scheduled_ns, self._last_completed_ns))
@@ -238,13 +253,17 @@ class StepControl:
             self._largest_item = max(self._largest_item, item.mm_position.length)
         self._tell(self._planner.arrived, track)
 
-    def preempted(self, request: Any) -> None:
-        """A running request lost its blocks."""
+    def preempted(self, request: Any, computed_tokens: int) -> None:
+        """A running request lost its blocks, which held ``computed_tokens``."""
+        request_id = request.request_id
         self._preempted += 1
-        self._prefilling.pop(request.request_id, None)
-        track = self.tracker.tracks.get(request.request_id)
+        self._prefilling.pop(request_id, None)
+        self._absent.pop(request_id, None)
+        self._left.append(request_id)
+        track = self.tracker.tracks.get(request_id)
         if track is not None:
             track.preemptions += 1
+            self._stop_decoding(track, computed_tokens)
             self._tell(self._planner.preempted, track)
 
     def restore(self) -> None:
@@ -317,16 +336,19 @@ class StepControl:
             scheduler.max_num_running_reqs = max(cap, len(running))
         else:
             scheduler.max_num_active_reqs = cap
+        parked_decodes = 0
         for request_id in plan.parked:
             track = self.tracker.tracks.get(request_id)
             if track is not None:
                 request = track.request
+                parked_decodes += track.decoding
                 self._parked.append((request, request.next_decode_eligible_step))
                 request.next_decode_eligible_step = _PARKED_STEP
         if self._queue is not None:
             self._queue.offer(plan.waiting_first, plan.only_listed)
-        quantum, possible = self._prefill_work(cap, len(plan.parked))
-        decodes = max(0, len(running) - len(self._prefilling)) * self.runtime.decode_tokens
+        quantum, possible = self._prefill_work(cap, len(plan.parked) - parked_decodes)
+        decoding = 0 if plan.decodes_pause else max(0, len(running) - len(self._prefilling) - parked_decodes)
+        decodes = decoding * self.runtime.decode_tokens
         wanted = min(plan.token_budget, applied.max_num_batched_tokens)
         grant = self._guard.grant(wanted, decodes, quantum, possible)
         self._prefill_possible = possible
@@ -386,55 +408,103 @@ class StepControl:
 
     # Measuring
 
-    def _composition(self, output: Any) -> tuple[StepComposition, AbstractSet[str]]:
-        """What the step holds, and who will get output from it."""
+    def _composition(self, output: Any) -> tuple[StepComposition, AbstractSet[str], list[str], list[str]]:
+        """What the step holds; whose prompts are not done after it; who joins and who leaves the stream of outputs."""
         scheduled: dict[str, int] = output.num_scheduled_tokens
+        left, self._left = self._left, []
         if not scheduled:
-            return StepComposition(), _NOBODY
-        requests = self.scheduler.requests
-        now_ns = self._clock.monotonic_ns()
+            self._left = left
+            return StepComposition(), _NOBODY, [], []
+        running = self.scheduler.running
         prefills = self._prefilling
-        for new in output.scheduled_new_reqs:
-            request = requests[new.req_id]
-            prefills[new.req_id] = request
-            track = self.tracker.tracks.get(new.req_id)
-            if track is not None and not track.first_scheduled_ns:
-                track.first_scheduled_ns = now_ns
-                track.cached_tokens = min(new.num_computed_tokens, request.num_prompt_tokens)
-        for request_id in output.scheduled_cached_reqs.resumed_req_ids:
-            prefills[request_id] = requests[request_id]
-        prefill_tokens = prefill_requests = attention = prefill_context = 0
+        self._note_admitted(output)
+        prefill_tokens = prefill_requests = attention = 0
         chunks: list[str] = []
         done: list[str] = []
         for request_id, request in prefills.items():
             tokens = scheduled.get(request_id, 0)
-            prefill_context += request.num_computed_tokens
             if tokens:
                 prefill_requests += 1
                 prefill_tokens += tokens
                 context = request.num_computed_tokens - tokens
                 attention += tokens * context + tokens * tokens // 2
-                if request.is_prefill_chunk:
-                    chunks.append(request_id)
-                else:
-                    done.append(request_id)
-        running = self.scheduler.running
+                (chunks if request.is_prefill_chunk else done).append(request_id)
         decode_requests = len(scheduled) - prefill_requests
-        if decode_requests == len(running) - len(prefills):
-            context = sum(map(_computed_tokens, running)) - prefill_context
+        decode_tokens = output.total_num_scheduled_tokens - prefill_tokens
+        if self._decoding != len(running) - len(prefills) or self.runtime.decode_tokens > 1:
+            self._recount()
         else:
-            context = sum(requests[name].num_computed_tokens for name in scheduled if name not in prefills)
+            self._context += decode_tokens
+        context = self._context
+        joined = done
+        absent: dict[str, Any] = {}
+        if decode_requests != self._decoding:
+            absent = {
+                request.request_id: request
+                for request in passed_over(running, scheduled)
+                if request.request_id not in prefills
+            }
+            context -= sum(request.num_computed_tokens for request in absent.values())
+            left.extend(absent.keys() - self._absent.keys())
+        if self._absent:
+            joined = [*done, *(name for name in self._absent if name in scheduled and name not in prefills)]
+        self._absent = absent
         for request_id in done:
-            del prefills[request_id]
+            self._begin_decoding(request_id, prefills.pop(request_id))
         composition = StepComposition(
-            prefill_tokens,
-            output.total_num_scheduled_tokens - prefill_tokens,
-            prefill_requests,
-            decode_requests,
-            context,
-            attention,
+            prefill_tokens, decode_tokens, prefill_requests, decode_requests, context, attention
         )
-        return composition, scheduled.keys() - chunks if chunks else scheduled.keys()
+        return composition, frozenset(chunks), joined, left
+
+    def _note_admitted(self, output: Any) -> None:
+        requests, tracks, prefills = self.scheduler.requests, self.tracker.tracks, self._prefilling
+        now_ns = self._clock.monotonic_ns()
+        for new in output.scheduled_new_reqs:
+            request = requests[new.req_id]
+            prefills[new.req_id] = request
+            track = tracks.get(new.req_id)
+            if track is not None and not track.first_scheduled_ns:
+                track.first_scheduled_ns = now_ns
+                track.cached_tokens = min(new.num_computed_tokens, request.num_prompt_tokens)
+        for request_id in output.scheduled_cached_reqs.resumed_req_ids:
+            prefills[request_id] = requests[request_id]
+
+    def _begin_decoding(self, request_id: str, request: Any) -> None:
+        track = self.tracker.tracks.get(request_id)
+        if track is not None:
+            track.decoding = True
+        self._decoding += 1
+        self._context += request.num_computed_tokens
+
+    def _stop_decoding(self, track: Track, computed_tokens: int) -> None:
+        if track.decoding:
+            track.decoding = False
+            self._decoding -= 1
+            self._context -= computed_tokens
+
+    def _recount(self) -> None:
+        """Count decodes and their context anew: with speculation, and when a request left by a way not seen here."""
+        tracks, prefills = self.tracker.tracks, self._prefilling
+        self._decoding = self._context = 0
+        for request in self.scheduler.running:
+            if request.request_id in prefills:
+                continue
+            self._decoding += 1
+            self._context += request.num_computed_tokens
+            track = tracks.get(request.request_id)
+            if track is not None:
+                track.decoding = True
+
+    def _reconcile(self, step: _Step, engine_outputs: dict[int, Any]) -> None:
+        """Not everybody who should have got output did (stale output dropped, a streaming session paused)."""
+        got = {item.request_id for outs in engine_outputs.values() for item in outs.outputs if item.new_token_ids}
+        expected = {name for name in step.output.num_scheduled_tokens if name in step and name in self.tracker.tracks}
+        missing = expected - got
+        joined = set(step.joined) | (self._missed & got)
+        step.joined = sorted(joined - missing)
+        step.left = [*step.left, *(missing - self._missed)]
+        step.count = len(got)
+        self._missed = (self._missed | missing) - got
 
     def _take(self, output: Any) -> _Step | None:
         in_flight = self._in_flight
@@ -453,9 +523,13 @@ class StepControl:
             track, row = gone
             self._finished += 1
             self._prefilling.pop(request_id, None)
+            self._stop_decoding(track, track.request.num_computed_tokens)
+            self._absent.pop(request_id, None)
             for step in self._in_flight:
-                if request_id in step.producing:
-                    step.gone.add(request_id)
+                if request_id in step:
+                    step.count -= 1
+                    if request_id in step.joined:
+                        step.joined.remove(request_id)
             self._sink.request(row)
             self._tell(self._planner.departed, track)
 
@@ -508,3 +582,34 @@ class StepControl:
         if not is_empty:
             done = StepDone(step.number, composition, step.scheduled_ns, now_ns, duration_ns, plan.predicted_ns)
             self._tell(self._planner.completed, done)
+
+
+_FEW: Final = 16
+
+
+def passed_over(running: Sequence[Any], scheduled: Mapping[str, int]) -> list[Any]:
+    """The running requests that a step did not schedule.
+
+    ``schedule()`` takes the running requests in order and then appends the admitted ones, so the scheduled ids are the
+    running ones in the same order with some left out: a few of them are found by bisection.
+    """
+    missing = len(running) - len(scheduled)
+    if missing <= 0:
+        return []
+    names = list(scheduled)
+    found: list[Any] = []
+    if missing <= _FEW:
+        low = 0
+        for shift in range(missing):
+            high = len(running) - 1
+            while low < high:
+                middle = (low + high) // 2
+                if middle - shift < len(names) and running[middle].request_id == names[middle - shift]:
+                    low = middle + 1
+                else:
+                    high = middle
+            found.append(running[low])
+            low += 1
+        if not any(request.request_id in scheduled for request in found):
+            return found
+    return [request for request in running if request.request_id not in scheduled]

@@ -3,13 +3,12 @@
 A step of a busy engine hands one output to each of hundreds of requests, and nearly all of them got their previous
 output in the step before: their gap is one and the same number. So the tracker keeps one *gap log* for the whole engine
 and for each request only where its uninterrupted stream of outputs began. Requests that join or leave the stream
-(first token, preempted, parked, passed over, finished) are found by set operations and handled one by one.
+(first token, preempted, parked, passed over, finished) are few in a step and handled one by one.
 """
 
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
-from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from llmserving_engine.bounds import Targets
@@ -18,6 +17,8 @@ from llmserving_engine.planning.protocol import Track
 from llmserving_engine.telemetry import Outcome, Pairs, RequestRow
 
 _OUTCOMES: Final = {"FINISHED_ABORTED": Outcome.ABORTED, "FINISHED_ERROR": Outcome.FAILED}
+_OVERDUE_PER_STEP: Final = 256
+"""Most requests looked at in one step when many become overdue at once; the rest follow in the next steps."""
 _MAX_AGE_NS: Final = 3600 * 10**9
 """A request stamped earlier than this had a wrong clock."""
 
@@ -56,7 +57,6 @@ class RequestTracker:
         self.last_output_ns = 0
         self._targets = Targets()
         self._log = GapLog()
-        self._streaming: AbstractSet[str] = frozenset()
         self._pending: deque[Track] = deque()  # no first token yet, in order of arrival, not overdue
         self._overdue: dict[str, Track] = {}
 
@@ -67,8 +67,6 @@ class RequestTracker:
         request_id = request.request_id
         if request_id in self.tracks:
             return None
-        if request_id in self._streaming:  # an id used again
-            self._streaming = self._streaming - {request_id}
         age_ns = wall_ns - int(request.arrival_time * 1e9)
         track = Track(request, now_ns - age_ns if 0 <= age_ns <= _MAX_AGE_NS else now_ns)
         self.tracks[request_id] = track
@@ -106,46 +104,41 @@ class RequestTracker:
 
     # Outputs
 
-    def outputs(self, producing: AbstractSet[str], gone: AbstractSet[str], now_ns: int) -> tuple[Pairs, Pairs]:
-        """Count the outputs of a step.
+    def outputs(self, joined: Iterable[str], left: Iterable[str], count: int, now_ns: int) -> tuple[Pairs, Pairs]:
+        """Count the outputs of a step; all tokens that a request gets in one step are one output.
 
         Args:
-            producing: Ids of the requests that got output in this step, all tokens of a request being one output.
-            gone: Those among them that had left before the output came.
+            joined: Requests that got output now and not in the step before.
+            left: Requests that got output in the step before and not now. Those that departed need not be named.
+            count: How many got output now, those who joined included.
             now_ns: When the output came.
 
         Returns:
             Gaps that ended now and times to first token, as (bucket, count) pairs.
         """
-        log, streaming, tracks = self._log, self._streaming, self.tracks
-        joined: Iterable[str] = ()
-        kept = len(producing)
-        if producing != streaming:
-            for request_id in streaming - producing:
-                track = tracks.get(request_id)
-                if track is not None:
-                    self._leave_stream(track, log.count)
-                    track.last_token_ns = self.last_output_ns
-            joined = producing - streaming
-            kept -= len(joined)
-        kept -= sum(1 for request_id in gone if request_id in streaming)
+        log, tracks = self._log, self.tracks
+        for request_id in left:
+            track = tracks.get(request_id)
+            if track is not None and track.stream_start >= 0:
+                self._leave_stream(track, log.count)
+                track.last_token_ns = self.last_output_ns
         gaps: dict[int, int] = {}
         firsts: dict[int, int] = {}
         gap_ns = now_ns - self.last_output_ns
         itl_ns = self._targets.itl_ns
         log.append(gap_ns, 0 < itl_ns < gap_ns)
-        if kept > 0:
-            gaps[bucket_of(gap_ns)] = kept
+        streaming = count
         for request_id in joined:
+            streaming -= 1
             track = tracks.get(request_id)
             if track is None:
                 continue
             if track.first_token_ns:
-                gap_ns = now_ns - track.last_token_ns
+                own_gap_ns = now_ns - track.last_token_ns
                 track.gaps += 1
-                track.gaps_over_target += 0 < itl_ns < gap_ns
-                track.max_gap_ns = max(track.max_gap_ns, gap_ns)
-                bucket = bucket_of(gap_ns)
+                track.gaps_over_target += 0 < itl_ns < own_gap_ns
+                track.max_gap_ns = max(track.max_gap_ns, own_gap_ns)
+                bucket = bucket_of(own_gap_ns)
                 gaps[bucket] = gaps.get(bucket, 0) + 1
             else:
                 track.first_token_ns = now_ns
@@ -154,7 +147,9 @@ class RequestTracker:
                 firsts[bucket] = firsts.get(bucket, 0) + 1
             track.stream_start = log.count
             track.stream_over = log.over
-        self._streaming = producing
+        if streaming > 0:
+            bucket = bucket_of(gap_ns)
+            gaps[bucket] = gaps.get(bucket, 0) + streaming
         self.last_output_ns = now_ns
         return list(gaps.items()), list(firsts.items())
 
@@ -181,7 +176,7 @@ class RequestTracker:
         """Requests that have had no token for longer than the TTFT target since they arrived."""
         ttft_ns = self._targets.ttft_ns
         pending = self._pending
-        while pending:
+        for _ in range(min(len(pending), _OVERDUE_PER_STEP)):
             track = pending[0]
             if self._waits(track):
                 if not ttft_ns or now_ns - track.arrival_ns <= ttft_ns:

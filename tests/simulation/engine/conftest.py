@@ -1,4 +1,4 @@
-"""A real vLLM scheduler with our mixin on a virtual clock; only the device is played. Runs in the engine's environment."""
+"""A real vLLM scheduler with our mixin on a virtual clock; only the device is played."""
 
 from collections import deque
 from collections.abc import Callable
@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from vllm.sampling_params import SamplingParams
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import Request, RequestStatus
+
 from llmserving_engine.process import describe
 from llmserving_engine.scheduler import live_scheduler_class
 from llmserving_engine.telemetry import RequestRow, StepRow
 from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
-from vllm.sampling_params import SamplingParams
-from vllm.v1.outputs import ModelRunnerOutput
-from vllm.v1.request import Request
 
 
 class VirtualClock:
@@ -51,6 +52,8 @@ class Engine:
         self._names = 0
         self.outputs: dict[str, list[int]] = {}
         self.finished: dict[str, str] = {}
+        self.delivered_ns: dict[str, list[int]] = {}
+        self.contexts: list[int] = []
 
         def factory(scheduler: Any) -> Any:
             if prepare:
@@ -65,6 +68,7 @@ class Engine:
         self.live = getattr(self.scheduler, "live", None)
         self.control = self.live.runtime.control if live else None
         self._operation = 0
+        self._prefilling: set[str] = set()
 
     def patch(self, **fields: Any) -> None:
         self._operation += 1
@@ -90,11 +94,21 @@ class Engine:
         output = self.scheduler.schedule()
         requests = self.scheduler.requests
         producing = [name for name in output.num_scheduled_tokens if not requests[name].is_prefill_chunk]
+        started = {new.req_id for new in output.scheduled_new_reqs} | output.scheduled_cached_reqs.resumed_req_ids
+        self._prefilling = (self._prefilling | started) & requests.keys()
+        if output.total_num_scheduled_tokens:
+            decodes = output.num_scheduled_tokens.keys() - self._prefilling
+            self.contexts.append(sum(requests[name].num_computed_tokens for name in decodes))
+        self._prefilling = {name for name in self._prefilling if requests[name].is_prefill_chunk}
         if output.total_num_scheduled_tokens:
             self._queue.append((output, producing))
         while len(self._queue) > self._ahead or (self._queue and not output.total_num_scheduled_tokens):
             self._deliver(*self._queue.popleft())
         return output
+
+    def abort(self, name: str) -> None:
+        """The client went away."""
+        self.scheduler.finish_requests(name, RequestStatus.FINISHED_ABORTED)
 
     def run(self, steps: int = 10_000) -> int:
         """Step until nothing is left; the number of steps."""
@@ -117,6 +131,7 @@ class Engine:
         for outputs in self.scheduler.update_from_output(output, result).values():
             for item in outputs.outputs:
                 self.outputs.setdefault(item.request_id, []).extend(item.new_token_ids)
+                self.delivered_ns.setdefault(item.request_id, []).append(self.clock.now_ns)
                 if item.finish_reason is not None:
                     self.finished[item.request_id] = str(item.finish_reason)
 
@@ -138,5 +153,3 @@ def engine(asynchronous: bool) -> Callable[..., Engine]:
         return Engine(EngineSettings(asynchronous=asynchronous, **{**defaults, **settings}), live=live, prepare=prepare)
 
     return build
-
-

@@ -72,11 +72,13 @@ class Track:
     """Index in the tracker's gap log where the current uninterrupted stream of outputs began; -1: not streaming."""
     stream_over: int = 0
     """Long gaps in the log up to there."""
+    decoding: bool = False
+    """Running, its prefill scheduled to the end."""
     plan: Any = None
     """For the planner's own notes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepComposition:
     """What a step holds; the features of a step-time model."""
 
@@ -85,12 +87,12 @@ class StepComposition:
     prefill_requests: int = 0
     decode_requests: int = 0
     decode_context_tokens: int = 0
-    """Sum over decodes of their context."""
+    """Sum over decodes of the tokens they attend to."""
     prefill_attention_tokens: int = 0
     """Sum over chunks of chunk x (context before it + chunk / 2)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepDone:
     """A step whose output arrived: what it held and how long it took."""
 
@@ -104,7 +106,7 @@ class StepDone:
     """What the plan predicted; 0 without a model."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepView:
     """State of the engine before a step. ``running`` and ``waiting`` are the engine's own: read, never change."""
 
@@ -134,7 +136,7 @@ class StepView:
     """Model-runner slots: never more running than this."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepPlan:
     """What the step shall be. The default of every field leaves vLLM's own behaviour."""
 
@@ -153,6 +155,8 @@ class StepPlan:
     """Most tokens for a single request in this step (``long_prefill_token_threshold``); 0: as configured."""
     predicted_ns: int = 0
     """Predicted duration of the step, for telemetry and ``StepDone``; 0: no model."""
+    decodes_pause: bool = False
+    """The step is prefill alone: the budget counts no decode, and those that are not parked come after the prefills."""
     held: int = 0
     """Requests held back or parked by the law, for telemetry."""
     trim: float = 1.0
