@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vllm.engine import arg_utils
 from vllm.usage.usage_lib import UsageContext
 
+from llmserving_lab.bench.beside import Beside, law_of
+from llmserving_lab.bench.clock import Clock
 from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
 from llmserving_lab.bench.outcome import Outcome, Targets, summarise
 from llmserving_lab.bench.plan import DevicePlan, ReplayPlan, RunPlan, TargetPlan
 from llmserving_lab.bench.policies import Ceilings, setup_of
-from llmserving_lab.bench.simulation import Clock, RunRecord, Simulation, TargetChange
+from llmserving_lab.bench.simulation import RunRecord, Simulation, TargetChange
 from llmserving_lab.device.disturbance import HARDER, Together
 from llmserving_lab.device.memory import capture_sizes
 from llmserving_lab.device.model import DeviceModel, Links, load_device
@@ -52,27 +56,38 @@ def execute_run(plan: RunPlan) -> dict[str, Any]:
     kv_tokens = plan.kv_tokens or device.kv_capacity_tokens(ceilings.max_num_seqs, ceilings.max_num_batched_tokens)
     arrivals = build_load(plan.load)
     _check_fits(arrivals, kv_tokens, plan.policy)
-    engine = SchedulerEngine(
-        EngineSettings(
-            ceilings.max_num_seqs,
-            ceilings.max_num_batched_tokens,
-            kv_blocks=kv_tokens // BLOCK_SIZE,
-            block_size=BLOCK_SIZE,
-            asynchronous=plan.asynchronous,
-            prefix_caching=plan.prefix_caching,
-        )
+    settings = EngineSettings(
+        ceilings.max_num_seqs,
+        ceilings.max_num_batched_tokens,
+        kv_blocks=kv_tokens // BLOCK_SIZE,
+        block_size=BLOCK_SIZE,
+        asynchronous=plan.asynchronous,
+        prefix_caching=plan.prefix_caching,
     )
-    targets = [TargetChange(change.time, _targets(change)) for change in plan.targets]
     last = arrivals[-1].time
-    record = Simulation(
-        engine,
-        device,
-        arrivals,
-        targets,
-        clock=Clock(),
-        cutoff=float("inf") if plan.drain else last + _AFTER_LAST_ARRIVAL * (targets[-1].targets.ttft or 2.0),
-        give_up=_Misses(plan.give_up_misses, plan.warmup, len(arrivals)) if plan.give_up_misses is not None else None,
-    ).run()
+    cutoff = float("inf") if plan.drain else last + _AFTER_LAST_ARRIVAL * (plan.targets[-1].ttft or 2.0)
+    misses = _Misses(plan.give_up_misses, plan.warmup, len(arrivals)) if plan.give_up_misses is not None else None
+    with ExitStack() as stack:
+        clock = Clock()
+        beside = None
+        if setup.law is not None:
+            beside = stack.enter_context(Beside(law_of(setup.law), ceilings, clock))
+        with as_card(device):
+            engine = SchedulerEngine(settings, scheduler_class=beside.scheduler_class if beside else None)
+        simulation = Simulation(
+            engine,
+            device,
+            arrivals,
+            [TargetChange(change.time, _targets(change)) for change in plan.targets],
+            clock=clock,
+            tickers=(beside,) if beside else (),
+            on_targets=(lambda targets: beside.board.publish(targets, at=clock.time)) if beside else None,
+            cutoff=cutoff,
+            give_up=misses,
+            bounds=beside.bounds if beside else None,
+        )
+        record = simulation.run()
+        decisions = beside.decisions() if beside else {}
     counted = record.outcomes[int(len(record.outcomes) * plan.warmup) :]
     result = {
         "policy": plan.policy,
@@ -89,6 +104,7 @@ def execute_run(plan: RunPlan) -> dict[str, Any]:
         "throughput_rps": middle_throughput(record.outcomes),
         "ceilings": [ceilings.max_num_seqs, ceilings.max_num_batched_tokens],
         "kv_tokens": kv_tokens,
+        "decisions": decisions,
         "caveats": list(device.caveats),
         "wall_s": round(time.perf_counter() - started, 3),
     }
@@ -166,31 +182,41 @@ def make_device(plan: DevicePlan, *, asynchronous: bool, seed: int) -> DeviceMod
 
 def stock_ceilings(device: DeviceModel) -> Ceilings:
     """What stock vLLM's own `get_batch_defaults` gives an API server on this card."""
-    card_bytes = device.memory.card_bytes if device.memory else 0
-
-    class Card:
-        """Stands in for vLLM's platform while it is asked."""
-
-        def get_device_total_memory(self) -> int:
-            return card_bytes
-
-        def get_device_name(self) -> str:
-            return device.card
-
-        def is_tpu(self) -> bool:
-            return False
-
-        def is_cpu(self) -> bool:
-            return False
-
-    platform = arg_utils.current_platform
-    arg_utils.current_platform = Card()
-    try:
+    with as_card(device):
         tokens, sequences = arg_utils.EngineArgs.get_batch_defaults(device.cards)
-    finally:
-        arg_utils.current_platform = platform
     server = UsageContext.OPENAI_API_SERVER
     return Ceilings(min(sequences[server], tokens[server]), tokens[server])
+
+
+@contextmanager
+def as_card(device: DeviceModel) -> Iterator[None]:
+    """While it lasts, vLLM's start-up defaults are those for the device's card, not for this machine."""
+    platform = arg_utils.current_platform
+    arg_utils.current_platform = _Card(device.card, device.memory.card_bytes if device.memory else 0)
+    try:
+        yield
+    finally:
+        arg_utils.current_platform = platform
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """The part of vLLM's platform that its start-up defaults look at."""
+
+    name: str
+    memory_bytes: int
+
+    def get_device_total_memory(self) -> int:
+        return self.memory_bytes
+
+    def get_device_name(self) -> str:
+        return self.name
+
+    def is_tpu(self) -> bool:
+        return False
+
+    def is_cpu(self) -> bool:
+        return False
 
 
 def queue_is_growing(record: RunRecord, last_arrival: float) -> bool:

@@ -29,13 +29,11 @@ class Setup:
 
     Attributes:
         ceilings: Start-up settings; None takes those that stock vLLM gives the card.
-        law: Policy of the agent that runs beside the engine, with the plug-in in it; None runs vLLM's own scheduler alone.
-        without_targets: Ignore latency targets: the run measures what the card can do.
+        law: Law of the agent that runs beside the engine, with the plug-in in it; None runs vLLM's own scheduler alone.
     """
 
     ceilings: Ceilings | None = None
     law: str | None = None
-    without_targets: bool = False
 
 
 _LAW_CEILINGS = Ceilings(512, 8192)
@@ -76,6 +74,9 @@ def _no_argument(name: str, argument: str) -> None:
 POLICIES: dict[str, Callable[[str], Setup]] = {
     "default": _default,
     "static": _static,
+    "memory": _law("memory"),
+    "sla": _law("sla"),
+    "memory-sla": _law("memory-sla"),
 }
 """Constructors by name; the text after a colon is their argument."""
 

@@ -16,6 +16,7 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import RequestStatus
 
+from llmserving_lab.bench.clock import EPOCH, Clock
 from llmserving_lab.bench.engine import STOP_TOKEN, SchedulerEngine
 from llmserving_lab.bench.outcome import Outcome, Targets
 from llmserving_lab.device.model import DeviceModel, StepBatch
@@ -27,17 +28,6 @@ _POLL_SECONDS = 1e-3
 _OUTPUT_TOKEN = 3
 
 _NEVER = float("inf")
-
-
-class Clock:
-    """The run's virtual time, in seconds. Production code that takes a clock function gets `clock.now`."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        """Current virtual time."""
-        return self.time
 
 
 class Ticker(Protocol):
@@ -98,6 +88,7 @@ class Simulation:
         on_targets: Callable[[Targets], None] | None = None,
         cutoff: float = float("inf"),
         give_up: Callable[[RunRecord], bool] | None = None,
+        bounds: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -110,6 +101,7 @@ class Simulation:
             tickers: Run beside the engine, each at its period.
             on_targets: Told of every change of targets, the first included.
             cutoff: Virtual time at which the run ends with requests undone.
+            bounds: Bounds in force; by default what the scheduler itself holds.
             give_up: Asked once a virtual second; True ends the run (a search has seen enough).
         """
         self._engine = engine
@@ -127,6 +119,9 @@ class Simulation:
         self._on_targets = on_targets
         self._cutoff = cutoff
         self._give_up = give_up
+        self._bounds = bounds or (
+            lambda: (engine.scheduler.max_num_active_reqs, engine.scheduler.max_num_scheduled_tokens)
+        )
         self._live: dict[str, tuple[Outcome, Arrival]] = {}
         self._next_sample = 0.0
         self._asked = 0
@@ -297,7 +292,7 @@ class Simulation:
         self._live[name] = (outcome, arrival)
         if arrival.abort_after is not None:
             heappush(self._aborts, (time + arrival.abort_after, name))
-        self._scheduler.add_request(self._engine.request(name, index, arrival, now=time))
+        self._scheduler.add_request(self._engine.request(name, index, arrival, now=EPOCH + time))
 
     def _abort(self, name: str, time: float) -> None:
         outcome, arrival = self._live.pop(name)
@@ -312,7 +307,7 @@ class Simulation:
         self._next_sample = time + 1.0
         running, waiting = scheduler.get_request_counts()
         record.states.append((time, running, waiting, round(scheduler.kv_cache_manager.usage, 4)))
-        bounds = (scheduler.max_num_active_reqs, scheduler.max_num_scheduled_tokens)
+        bounds = self._bounds()
         if bounds != self._last_bounds:
             self._last_bounds = bounds
             record.bounds.append((time, *bounds))
