@@ -30,7 +30,7 @@ COPY api /src/api
 COPY agent /src/agent
 RUN python3 -m pip install --quiet --no-deps --no-build-isolation --target /opt/llmserving/members /src/api /src/agent
 COPY engine /src/engine
-RUN python3 -m pip install --quiet --no-deps --no-build-isolation --target /opt/llmserving/plugin /src/engine
+RUN python3 -m pip install --quiet --no-deps --no-build-isolation --target /opt/llmserving/plugin-source /src/engine
 
 FROM build AS engine-packages
 # Only the parts of the lab that run inside the engine.
@@ -58,7 +58,7 @@ ENTRYPOINT ["llmserving-operator"]
 
 FROM service AS agent
 COPY --from=agent-packages /opt/llmserving/packages /opt/llmserving/packages
-COPY --from=agent-packages /opt/llmserving/plugin /opt/llmserving/plugin
+COPY --from=agent-packages /opt/llmserving/plugin-source /opt/llmserving/plugin-source
 COPY --from=agent-packages /opt/llmserving/members /opt/llmserving/members
 ENTRYPOINT ["llmserving-agent"]
 

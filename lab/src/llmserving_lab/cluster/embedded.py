@@ -232,14 +232,7 @@ def _launch(name: str, *, node: bool, lifeline: int | None) -> EmbeddedCluster:
     with step(f"starting Kubernetes {KUBERNETES_VERSION}" + ("" if node else " (control plane only)")):
         plan = _write_state(state, programs, node=node)
         Manifest(node, plan.before_api, plan.after_api, (str(cache_root()),)).write(state)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "llmserving_lab.cluster.guardian", str(state)]
-            + ([str(lifeline)] if lifeline is not None else []),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            pass_fds=[lifeline] if lifeline is not None else [],
-        )
+        process = _start_guardian(state, lifeline)
         cluster = EmbeddedCluster(state, programs, 0.0)
         try:
             _wait_ready(cluster, process, node=node)
@@ -255,6 +248,19 @@ def _launch(name: str, *, node: bool, lifeline: int | None) -> EmbeddedCluster:
     }
     (state / _FACTS).write_text(json.dumps(facts))
     return cluster
+
+
+def _start_guardian(state: Path, lifeline: int | None) -> subprocess.Popen[str]:
+    kept = [lifeline] if lifeline is not None else []
+    with (state / "logs" / "guardian.log").open("a") as log:  # never the starter's own: whoever reads that would wait
+        return subprocess.Popen(
+            [sys.executable, "-m", "llmserving_lab.cluster.guardian", str(state), *map(str, kept)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            pass_fds=kept,
+        )
 
 
 def _prerequisites(*, node: bool) -> dict[str, Path]:
