@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from llmserving_engine.planning.bounds_only import BoundsOnly
 from llmserving_engine.planning.nested_wait import build_nested_wait
+from llmserving_engine.planning.predictive import build_predictive
 from llmserving_engine.planning.protocol import ParameterError, PlannerChoice, PlannerFactory, StepPlanner
 from llmserving_engine.planning.wait import build_wait
 
@@ -17,6 +18,7 @@ def _bounds_only(parameters: Mapping[str, Any]) -> StepPlanner:
 
 PLANNERS: Final[dict[str, PlannerFactory]] = {
     "bounds": _bounds_only,
+    "predictive": build_predictive,
     "wait": build_wait,
     "nested-wait": build_nested_wait,
 }

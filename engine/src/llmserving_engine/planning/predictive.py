@@ -1,0 +1,394 @@
+"""The predictive law in the step: as long as token deadlines allow, filled so that most requests are served in time.
+
+One step, in order:
+
+1. When does it start, and how old are the decodes' last tokens then (`slack`)? What is left of the inter-token
+target, less a
+   guard band for the model's own error, is the time of the step.
+2. Which requests can still make their first token (`feasible`)? They go first, by deadline; then those given up,
+shortest
+   first; then those already missed, oldest first. The missed have a share of their own, so that they are never
+   starved.
+3. Which of them fit the KV cache until they end (`admission`)?
+4. Prompt tokens beside the decodes, or in a step of their own between two decode steps? Attention kernels that serve
+both at
+   once cost more than the two apart, a second step reads the weights once more: whichever gets more tokens computed.
+5. When requests wait and the running ones can bear it, one long prefill step (`slack`).
+
+No work grows with the queue: requests enter the order one by one, and only its front is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from llmserving_engine.planning.admission import EASY, Forecast
+from llmserving_engine.planning.feasible import Job, Ordering, Standing
+from llmserving_engine.planning.lengths import REFRESH, OutputLengths
+from llmserving_engine.planning.probing import Probe
+from llmserving_engine.planning.protocol import StepDone, StepPlan, StepView, Track
+from llmserving_engine.planning.relegation import Ageing
+from llmserving_engine.planning.settings import PredictiveSettings, read_settings
+from llmserving_engine.planning.sizing import Work, largest
+from llmserving_engine.planning.slack import LONGEST_GAP, Stream
+from llmserving_engine.planning.step_model import Trim
+
+FRONT = 48
+"""Requests looked at in one step."""
+LATE_FRONT = 8
+NO_TARGET_SECONDS = 0.5
+"""Longest step where there is no inter-token target."""
+FOREVER = 1e9
+UNKNOWN_RATE = 1e9
+"""Prefill rate before the first model: nobody is given up on a guess."""
+
+_computed_tokens = attrgetter("num_computed_tokens")
+
+
+@dataclass(slots=True)
+class _Decodes:
+    """The running decodes of the step being planned."""
+
+    requests: list[Any]
+    context: int
+    seconds: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What the step shall be."""
+
+    tokens: int = 0
+    beside_decodes: bool = True
+    seconds: float = 0.0
+    is_long: bool = False
+
+
+class Predictive:
+    """See the module's text."""
+
+    name = "predictive"
+    orders_waiting = True
+
+    def __init__(self, settings: PredictiveSettings) -> None:
+        self._settings = settings
+        self._times = Trim(settings.model)
+        self._probe = Probe()
+        self._order = Ordering()
+        self._stream = Stream()
+        self._ageing = Ageing()
+        self._lengths = OutputLengths()
+        self._jobs: dict[str, Job] = {}
+        self._granted: list[Job] = []
+        self._had_decodes: dict[int, int] = {}
+        self._rate = 0.0
+        self._pressure = 0.0
+        self._last_long = 0
+        self._largest_step = 512
+
+    # Requests
+
+    def configure(self, parameters: Mapping[str, Any]) -> None:
+        """A newly fitted model or other percentiles; what is known of the requests stays."""
+        self._settings = read_settings(parameters)
+        self._times.adopt(self._settings.model)
+
+    def arrived(self, track: Track) -> None:
+        """A new request, or one that was there before this planner."""
+        request = track.request
+        if track.first_token_ns:
+            self._stream.join(request.request_id)
+            return
+        self._enter(track, request.num_tokens)
+
+    def departed(self, track: Track) -> None:
+        """A request ended: learn its length, forget it."""
+        request = track.request
+        job = self._jobs.pop(request.request_id, None)
+        if job is not None:
+            self._order.discard(job)
+        self._stream.leave(request.request_id)
+        if request.status.name in ("FINISHED_STOPPED", "FINISHED_LENGTH_CAPPED", "FINISHED_REPETITION"):
+            lengths = self._lengths
+            lengths.end(request.num_output_tokens)
+            if lengths.finished % REFRESH == 0:
+                steps = self._stream.decode_steps
+                lengths.refresh(steps - joined for joined, _ in self._stream.joins.values())
+
+    def preempted(self, track: Track) -> None:
+        """A request lost its KV and must be computed again; it is the first to come back."""
+        request_id = track.request.request_id
+        old = self._jobs.pop(request_id, None)
+        if old is not None:
+            self._order.discard(old)
+        self._enter(track, track.request.num_tokens, resumed=track.first_token_ns > 0)
+
+    def _enter(self, track: Track, tokens: int, *, resumed: bool = False) -> None:
+        request = track.request
+        job = Job(request, request.priority, track.arrival_ns * 1e-9, tokens, track, resumed=resumed)
+        job.waiting = track.first_scheduled_ns == 0 or resumed
+        self._jobs[request.request_id] = job
+        self._order.add(job)
+
+    # A step
+
+    def plan(self, view: StepView) -> StepPlan:
+        """Decide the coming step."""
+        self._settle(view)
+        targets = view.targets
+        itl = targets.itl_ns * 1e-9 or NO_TARGET_SECONDS
+        start, last_decode = self._stream.start(view.now_ns * 1e-9)
+        rate = self._rate * self._settings.rate_share or UNKNOWN_RATE
+        self._order.refresh(start, rate, targets.ttft_ns * 1e-9 or FOREVER)
+        decodes = self._decodes(view)
+        work = self._work(view, decodes, start)
+        if self._times.model is None:
+            choice = self._probed(view, decodes, work, itl)
+        else:
+            if decodes.requests:
+                decodes.seconds = self._times.seconds(0, 0.0, len(decodes), decodes.context)
+            choice = self._choose(view, decodes, work, itl, start - last_decode if decodes.requests else 0.0)
+        return self._emit(view, decodes, work, choice, start)
+
+    def completed(self, done: StepDone) -> None:
+        """A step came back: correct the clock and the predictions."""
+        held = done.composition
+        self._stream.landed(
+            done.step,
+            done.completed_ns * 1e-9,
+            has_decodes=held.decode_requests > 0,
+            none_before=self._had_decodes.pop(done.step, 0) == 0,
+            target=self._itl,
+        )
+        if done.duration_ns:
+            seconds = done.duration_ns * 1e-9
+            self._largest_step = max(self._largest_step, held.prefill_tokens)
+            self._probe.completed(held.prefill_tokens + held.decode_requests, seconds)
+            self._times.observe(
+                held.prefill_tokens,
+                held.prefill_attention_tokens,
+                held.decode_requests,
+                held.decode_context_tokens,
+                seconds,
+            )
+
+    _itl = NO_TARGET_SECONDS
+
+    def _settle(self, view: StepView) -> None:
+        """Requests granted tokens before: who has its prompt computed now, who was not taken?"""
+        self._itl = view.targets.itl_ns * 1e-9 or NO_TARGET_SECONDS
+        for request_id in view.prefilling:
+            job = self._jobs.get(request_id)
+            if job is not None:
+                job.waiting = False
+        for job in self._granted:
+            request = job.request
+            if job.standing is not Standing.GONE and request.num_computed_tokens >= job.tokens:
+                job.waiting = False
+                del self._jobs[request.request_id]
+                self._order.discard(job)
+                if not job.resumed:
+                    self._stream.join(request.request_id)
+        self._granted = []
+
+    def _decodes(self, view: StepView) -> _Decodes:
+        running, prefilling = view.running, view.prefilling
+        if not prefilling:
+            return _Decodes(list(running), sum(map(_computed_tokens, running)) + len(running))
+        requests = [request for request in running if request.request_id not in prefilling]
+        return _Decodes(requests, sum(map(_computed_tokens, requests)) + len(requests))
+
+    def _work(self, view: StepView, decodes: _Decodes, start: float) -> Work:
+        """Prompt tokens in the order in which they should be computed, as far as slots and KV allow."""
+        order = self._order
+        work = Work()
+        slots = view.bounds.max_num_seqs - len(view.running)
+        blocks = view.kv_blocks_free - 1 - len(decodes) // view.block_size
+        forecast: Forecast | None = None
+        blocked = False
+        late = order.late(LATE_FRONT)
+        missed = order.missed(LATE_FRONT)
+        self._ageing.update(
+            missed, order.missed_tokens, start, self._rate or UNKNOWN_RATE, view.targets.ttft_ns * 1e-9 or FOREVER
+        )
+        first = missed[:1] if self._ageing.is_due else []
+        most = view.bounds.max_num_batched_tokens
+        for group in (order.resumed, first, order.accepted, late, missed[len(first) :]):
+            for job in group:
+                tokens = job.tokens - job.request.num_computed_tokens
+                if tokens <= 0:
+                    self._granted.append(job)
+                    continue
+                if job.waiting:
+                    if blocked or slots <= 0:
+                        continue
+                    need = -(-(job.tokens + 1) // view.block_size)
+                    if need > blocks:
+                        blocked = True
+                        continue
+                    if view.kv_blocks_free - need < (1 - EASY) * view.kv_blocks_total and not job.resumed:
+                        forecast = forecast or self._forecast(view)
+                        if not forecast.admits(job.tokens):
+                            blocked = True
+                            continue
+                    blocks -= need
+                    slots -= 1
+                work.add(job, tokens)
+                if work.tokens >= most or len(work.jobs) >= FRONT:
+                    break
+            if work.tokens >= most or len(work.jobs) >= FRONT:
+                break
+        if not decodes and not work.jobs and blocked:
+            self._unblock(view, work)
+        self._pressure += 0.02 * (blocked - self._pressure)
+        return work
+
+    def _unblock(self, view: StepView, work: Work) -> None:
+        """Nothing runs and the forecast admits nobody: the first in order is let in alone, whatever it may grow to."""
+        for group in (self._order.resumed, self._order.accepted, self._order.late(1), self._order.missed(1)):
+            for job in group:
+                work.add(job, job.tokens - job.request.num_computed_tokens)
+                return
+
+    def _forecast(self, view: StepView) -> Forecast:
+        prefilling = view.prefilling
+        lives = []
+        for request in view.running:
+            if request.request_id in prefilling:
+                lives.append((0, request.num_tokens))
+            else:
+                computed = request.num_computed_tokens
+                lives.append((computed - request.num_prompt_tokens + 1, computed))
+        return Forecast(view.kv_blocks_total * view.block_size, lives, self._lengths)
+
+    def _probed(self, view: StepView, decodes: _Decodes, work: Work, itl: float) -> _Choice:
+        """Before the first model: beside the decodes, with a token budget found by feedback."""
+        most = view.bounds.max_num_batched_tokens - len(decodes) * view.decode_tokens
+        return _Choice(max(0, min(work.tokens, self._probe.budget(itl, most))))
+
+    def _choose(self, view: StepView, decodes: _Decodes, work: Work, itl: float, age: float) -> _Choice:
+        seconds, pairs = self._times.seconds, work.pairs
+        n, context = len(decodes), decodes.context
+        total = min(work.tokens, view.bounds.max_num_batched_tokens - n * view.decode_tokens)
+        if not total or total <= 0:
+            return _Choice(seconds=decodes.seconds)
+
+        def alone(tokens: int) -> float:
+            return seconds(tokens, pairs(tokens), 0, 0)
+
+        def mixed(tokens: int) -> float:
+            return seconds(tokens, pairs(tokens), n, context)
+
+        target = itl * (1.0 - self._settings.guard(self._times.error))
+        if not n:
+            tokens = largest(alone, total, target, 0.0) or min(total, 64)
+            self._note_rate(tokens, alone(tokens), total)
+            return _Choice(tokens, False, alone(tokens))
+        if self._may_be_long(itl, age, total):
+            limit = self._settings.long_share * LONGEST_GAP * itl - age - decodes.seconds
+            tokens = largest(alone, min(total, 2 * self._largest_step), limit, decodes.seconds)
+            if tokens and alone(tokens) > 1.5 * itl and self._is_bearable():
+                self._note_rate(tokens, alone(tokens), total)
+                return _Choice(tokens, False, alone(tokens), is_long=True)
+        apart = largest(alone, total, target - age - decodes.seconds, decodes.seconds)
+        beside = largest(mixed, total, target - age, 0.0)
+        if not apart and not beside:
+            return _Choice(seconds=decodes.seconds)
+        is_tie = apart == beside
+        is_apart = decodes.seconds + alone(apart) < mixed(apart) if is_tie else apart > beside
+        if is_apart:
+            self._note_rate(apart, alone(apart) + decodes.seconds + age, total)
+            return _Choice(apart, False, alone(apart))
+        self._note_rate(beside, mixed(beside) + age, total)
+        return _Choice(beside, True, mixed(beside))
+
+    def _may_be_long(self, itl: float, age: float, total: int) -> bool:
+        settings, order = self._settings, self._order
+        if settings.long_share <= 0 or age > 0.5 * itl or total < 1000:
+            return False
+        if self._stream.decode_steps - self._last_long < settings.long_spacing / settings.itl_allowance:
+            return False
+        return bool(order.late_count or order.missed_count or total > settings.long_backlog * self._rate)
+
+    def _is_bearable(self) -> bool:
+        settings = self._settings
+        if self._stream.spoiled(settings.itl_allowance, self._lengths) > settings.long_harm:
+            return False
+        self._last_long = self._stream.decode_steps
+        return True
+
+    def _note_rate(self, tokens: int, seconds: float, total: int) -> None:
+        """Prefill rate under load: only steps that could not take all there was tell it."""
+        if not self._rate:
+            self._rate = tokens / seconds
+        elif tokens < total or tokens >= 256:
+            self._rate += min(1.0, seconds) * (tokens / seconds - self._rate)
+
+    def _emit(self, view: StepView, decodes: _Decodes, work: Work, choice: _Choice, start: float) -> StepPlan:
+        n = len(decodes)
+        cap = view.bounds.max_num_seqs
+        per_decode = view.decode_tokens
+        self._had_decodes[view.step] = n
+        has_decodes = n > 0 and (choice.beside_decodes or not choice.tokens)
+        self._stream.launched(view.step, start, choice.seconds, has_decodes=has_decodes)
+        nanoseconds = int(choice.seconds * 1e9)
+        held = self._order.late_count + self._order.missed_count
+        prefilling = view.prefilling
+        if not choice.tokens:
+            order = None if not prefilling else [*decodes.requests, *prefilling.values()]
+            return StepPlan(
+                cap, n * per_decode, order, only_listed=True, parked=tuple(prefilling), predicted_ns=nanoseconds,
+                held=held, trim=self._times.value,
+            )  # fmt: skip
+        partial: list[Any] = []
+        admitted: list[str] = []
+        left = choice.tokens
+        for job in work.jobs:
+            request = job.request
+            tokens = job.tokens - request.num_computed_tokens
+            if not job.waiting and admitted and tokens > left:
+                continue  # it would be served before those admitted, and take what is theirs
+            if job.waiting:
+                admitted.append(request.request_id)
+            else:
+                partial.append(request)
+            self._granted.append(job)
+            chunk = min(tokens, left)
+            self._ageing.served(job.standing is Standing.MISSED, chunk)
+            left -= chunk
+            if left <= 0:
+                break
+        others = (
+            [request for request in prefilling.values() if request not in partial]
+            if partial
+            else list(prefilling.values())
+        )
+        parked = [request.request_id for request in others]
+        if choice.beside_decodes:
+            order = [*decodes.requests, *partial, *others]
+            budget = n * per_decode + choice.tokens - left
+        else:
+            order = [*partial, *decodes.requests, *others]
+            budget = choice.tokens - left
+            if admitted:
+                parked += [request.request_id for request in decodes.requests]
+        return StepPlan(
+            cap, budget, order if n or others or len(partial) > 1 else None, waiting_first=tuple(admitted),
+            only_listed=True, parked=tuple(parked), predicted_ns=nanoseconds, held=held, trim=self._times.value,
+            decodes_pause=not choice.beside_decodes,
+        )  # fmt: skip
+
+
+def build_predictive(parameters: Mapping[str, Any]) -> Predictive:
+    """Build the planner.
+
+    Raises:
+        ParameterError: a parameter is not as it should be.
+    """
+    return Predictive(read_settings(parameters))

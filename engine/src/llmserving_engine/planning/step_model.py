@@ -1,0 +1,150 @@
+"""Predicted duration of an engine step from what the step contains.
+
+The agent learns the coefficients from telemetry; the plug-in only evaluates them, some tens of times per step.
+
+A step takes `c0 + c1 prefill + c2 decodes + c3 context + c4 pairs + [mixed] (c5 + c6 decodes + c7 context) + r(kind,
+tokens)`, where `pairs` is the sum over prefill chunks of chunk x (cached + chunk / 2), `context` the sum over
+decodes of the tokens they attend to, and a *mixed* step one that has both. The mixed terms are not small: attention
+kernels that serve both at once cost far more than the two parts alone. `r` is a table of what the straight lines
+miss, by kind of step and number of tokens: matrix tiles and captured-graph sizes are learnt there instead of being
+assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+COEFFICIENTS: Final = 8
+KINDS: Final = 3
+"""Kinds of step: 0 decode-only, 1 prefill-only, 2 mixed."""
+CELLS: Final = 64
+"""Residual cells of one kind of step."""
+
+
+def cell_of(tokens: int) -> int:
+    """Residual cell of a step: 32 tokens wide below 1,024, then eight to an octave; the last holds everything above."""
+    if tokens < 1024:
+        return tokens // 32
+    octave = tokens.bit_length() - 11
+    return min(32 + 8 * octave + ((tokens >> (octave + 7)) & 7), CELLS - 1)
+
+
+class StepTimes(Protocol):
+    """What predicts the duration of a step."""
+
+    def seconds(self, prefill: int, pairs: float, decodes: int, context: int) -> float:
+        """Duration of a step.
+
+        Args:
+            prefill: Prompt tokens computed.
+            pairs: Sum over prefill chunks of chunk x (cached + chunk / 2).
+            decodes: Requests that compute one token.
+            context: Sum over those of the tokens they attend to.
+        """
+        ...
+
+    @property
+    def error(self) -> float:
+        """Relative error that 95 % of steps stay below."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepModel:
+    """A learned model, as the agent sends it.
+
+    Attributes:
+        coefficients: The eight coefficients above, seconds per unit.
+        residuals: Seconds by kind of step (0 decode-only, 1 prefill-only, 2 mixed) and `cell_of(tokens)`;
+            empty rows: none.
+        error: Relative error that 95 % of steps stayed below when predicted by this model before they ran.
+    """
+
+    coefficients: Sequence[float]
+    residuals: Sequence[Sequence[float]] = ((), (), ())
+    error: float = 0.1
+    _flat: tuple[float, ...] = field(init=False, repr=False, compare=False, default=())
+
+    def __post_init__(self) -> None:
+        if len(self.coefficients) != COEFFICIENTS:
+            raise ValueError(f"coefficients: {len(self.coefficients)} given, {COEFFICIENTS} needed")
+        object.__setattr__(self, "_flat", tuple(self.coefficients))
+
+    def seconds(self, prefill: int, pairs: float, decodes: int, context: int) -> float:
+        """See `StepTimes`; never below a tenth of a millisecond."""
+        c0, c1, c2, c3, c4, c5, c6, c7 = self._flat
+        time = c0
+        if prefill:
+            time += c1 * prefill + c4 * pairs
+            kind = 1
+            if decodes:
+                time += c2 * decodes + c3 * context + c5 + c6 * decodes + c7 * context
+                kind = 2
+        else:
+            time += c2 * decodes + c3 * context
+            kind = 0
+        row = self.residuals[kind]
+        if row:
+            time += row[min(cell_of(prefill + decodes), len(row) - 1)]
+        return max(time, 1e-4)
+
+
+TRIM_UP: Final = 0.2
+TRIM_DOWN: Final = 0.05
+TRIM_CLIP: Final = 2.0
+"""One step moves the trim by no more than this says: an outlier is not a trend."""
+
+
+class Trim:
+    """Corrects a model by what the last steps took: fast when they were slower than predicted, slowly when faster.
+
+    One factor for each kind of step, and one for very large ones, so that an error in one does not spoil the others.
+    It answers a device that became slower within a few steps, while the agent takes a second to refit.
+    """
+
+    def __init__(self, model: StepTimes | None) -> None:
+        self.model = model
+        self._factors = [1.0] * (KINDS + 1)
+        self.value = 1.0
+        """The factor applied last."""
+
+    @property
+    def error(self) -> float:
+        """The model's own error."""
+        return self.model.error if self.model is not None else 1.0
+
+    def adopt(self, model: StepTimes | None) -> None:
+        """Go on with a newly fitted model; it has seen what the factors stood for, so half of each remains."""
+        if self.model is not None:
+            self._factors = [1.0 + (factor - 1.0) / 2 for factor in self._factors]
+        self.model = model
+
+    def seconds(self, prefill: int, pairs: float, decodes: int, context: int) -> float:
+        """Corrected prediction, see `StepTimes`."""
+        assert self.model is not None  # noqa: S101 the planner asks only once there is one
+        return self.model.seconds(prefill, pairs, decodes, context) * self._factors[_class(prefill, decodes)]
+
+    def observe(self, prefill: int, pairs: float, decodes: int, context: int, seconds: float) -> None:
+        """A step with this content took so long."""
+        if self.model is None or not prefill + decodes:
+            return
+        kind = _class(prefill, decodes)
+        ratio = seconds / self.model.seconds(prefill, pairs, decodes, context)
+        ratio = min(max(ratio, 1.0 / TRIM_CLIP), TRIM_CLIP)
+        factor = self._factors[kind]
+        factor += (TRIM_UP if ratio > factor else TRIM_DOWN) * (ratio - factor)
+        self._factors[kind] = self.value = factor
+
+
+LARGE: Final = 1024
+"""Prompt tokens above which a step is corrected on its own account."""
+
+
+def _class(prefill: int, decodes: int) -> int:
+    if prefill:
+        if prefill > LARGE:
+            return KINDS
+        return 2 if decodes else 1
+    return 0
