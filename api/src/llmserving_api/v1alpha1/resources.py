@@ -10,10 +10,11 @@ from llmserving_api.v1alpha1.fields import Model
 from llmserving_api.v1alpha1.rules import Rule
 
 _QUANTITY: Final = r"^([0-9]+([.][0-9]*)?|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?$"
+_DECIMAL: Final = ("n", "u", "m", "", "k", "M", "G", "T", "P", "E")
 _FACTORS: Final = {
-    **{suffix: Decimal(10) ** (3 * power) for power, suffix in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), -3)},
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate(_DECIMAL, -3)},
     **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", 1)},
-}  # fmt: skip
+}
 
 Quantity = Annotated[int, Field(ge=0)] | Annotated[str, Field(max_length=32, pattern=_QUANTITY)]
 """A Kubernetes quantity, int-or-string."""
