@@ -210,6 +210,7 @@ class Engine:
         """What the law sees."""
         config = self._config()
         step = self.last_step
+        cost = self._cost.fitted()
         facts, bounds = config.engine, in_force(config)
         return Window(
             bounds=bounds,
@@ -225,7 +226,8 @@ class Engine:
             draining=step is not None and (bool(step.flags & StepFlag.DRAINING) or step.running > bounds.max_num_seqs),
             lengths=self._lengths.statistics(),
             arrivals_per_second=self._arrivals.value,
-            idle_step_seconds=self.feasibility.idle_step_seconds or self._cost.idle_seconds,
+            idle_step_seconds=self.feasibility.idle_step_seconds or (None if cost is None else cost.idle),
+            seconds_per_decode=None if cost is None else cost.each_decode,
             gpu=gpu,
             planner=config.planner,
         )

@@ -11,8 +11,9 @@ S = TypeVar("S")
 BINDING_SHARE = 0.1
 """Share of steps a bound must have held back before it may grow."""
 DEAD_BAND = 0.05
-LEAST_SEQS, LEAST_TOKENS = 2, 64
-UP, DOWN = 1.25, 0.25
+LEAST_SEQS, LEAST_TOKENS = 2, 32
+UP, DOWN = 1.5, 0.25
+SETTLE_SECONDS = 2.0
 UP_SEQS, UP_TOKENS = 8, 128
 
 
@@ -58,7 +59,7 @@ class DeadBand(Guard[S]):
 
 
 class BoundedStep(Guard[S]):
-    """At most a quarter up and down to a quarter in one decision."""
+    """Down fast, up slowly: to a quarter at once; up by half at most, and only after some time under these bounds."""
 
     def decide(self, state: S, window: Window, setting: Setting) -> tuple[S, Decision]:
         """The inner decision, its steps bounded."""
@@ -68,7 +69,15 @@ class BoundedStep(Guard[S]):
             _bounded(now.max_num_seqs, wanted.max_num_seqs, UP_SEQS),
             _bounded(now.max_num_batched_tokens, wanted.max_num_batched_tokens, UP_TOKENS),
         )
-        return state, decision.moved(bounds)
+        if window.epoch.span_seconds >= SETTLE_SECONDS:
+            return state, decision.moved(bounds)
+        settling = bounds_of(
+            min(now.max_num_seqs, bounds.max_num_seqs),
+            min(now.max_num_batched_tokens, bounds.max_num_batched_tokens),
+        )
+        if settling == now and bounds != now:
+            return state, replace(decision, bounds=now, reason=DecisionReason.WITHIN_BAND)
+        return state, decision.moved(settling)
 
 
 def _settled(now: int, wanted: int, least: int) -> int:

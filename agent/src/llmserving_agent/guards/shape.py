@@ -1,6 +1,6 @@
 """Which bounds make sense to the engine: multiples it computes well, within what the user and the engine allow."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from dataclasses import replace
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ TOKEN_QUANTUM = 64
 
 
 class Quantise(Guard[S]):
-    """Rounds down to captured CUDA-graph sizes and to multiples of 64 tokens; growth always gains at least one size.
+    """Rounds to captured CUDA-graph sizes and to multiples of 64 tokens: growth to the nearest, the rest down.
 
     Batches are padded up to the next captured size, so a bound between two sizes pays for the larger one. Above the
     largest size nothing is padded and nothing is rounded.
@@ -57,19 +57,17 @@ def _graph_size(now: int, wanted: int, sizes: tuple[int, ...]) -> int:
     if wanted == now or not sizes or wanted >= sizes[-1]:
         return wanted
     index = bisect_right(sizes, wanted)
-    lower = sizes[index - 1] if index else wanted
-    if wanted > now >= lower:
-        return sizes[bisect_left(sizes, now + 1)]
-    return lower
+    if index == 0:
+        return sizes[0]
+    lower, upper = sizes[index - 1], sizes[index]
+    return upper if wanted > now and upper - wanted <= wanted - lower else lower
 
 
 def _multiple(now: int, wanted: int) -> int:
     if wanted == now:
         return now
-    down = wanted // TOKEN_QUANTUM * TOKEN_QUANTUM
-    if wanted > now >= down:
-        return down + TOKEN_QUANTUM
-    return max(down, min(wanted, TOKEN_QUANTUM))
+    rounding = TOKEN_QUANTUM // 2 if wanted > now else 0
+    return max(TOKEN_QUANTUM, (wanted + rounding) // TOKEN_QUANTUM * TOKEN_QUANTUM)
 
 
 def _text(limits: Limits) -> str:

@@ -12,8 +12,9 @@ Corrections to the published form, each with its reason:
   fixed point.
 * *Covariance.* The deviation is that of prompt plus output, so their covariance is in it.
 * *Censoring.* Finished requests are the short ones; see ``signals.lengths``.
-* *Never below stock while there is room.* An estimate of lengths that is off must not throttle an engine whose cache is
-  not full: while less than ``FULL_USAGE`` is used and nothing was preempted, the bound is at least stock vLLM's.
+* *Trust.* An estimate of lengths that is off must not throttle an engine whose cache is not full. What either rule says
+  is multiplied by a trust that grows while the bound binds and the cache is less than ``FULL_USAGE`` full, the faster
+  the emptier it is, and shrinks with preemptions.
 """
 
 import math
@@ -26,6 +27,10 @@ from llmserving_api.conditions import DecisionReason
 from llmserving_api.control import Bounds
 
 FULL_USAGE = 0.9
+BINDING_SHARE = 0.1
+GREATEST_TRUST = 8.0
+TRUST_GAIN = 0.1
+TRUST_LOSS = 0.95
 
 
 class MemoryRule(StrEnum):
@@ -66,26 +71,26 @@ class Memory:
     memory_factor: float = 0.95
     enough_finished: int = 32
 
-    def start(self, bounds: Bounds, setting: Setting) -> None:
-        """No state."""
+    def start(self, bounds: Bounds, setting: Setting) -> float:
+        """The state is the trust: 1 to begin with."""
+        return 1.0
 
-    def decide(self, state: None, window: Window, setting: Setting) -> tuple[None, Decision]:
+    def decide(self, state: float, window: Window, setting: Setting) -> tuple[float, Decision]:
         """Algorithm 1: a new bound when somebody runs and somebody waits, else the one in force."""
         if window.running == 0 or window.waiting == 0:
-            return None, Decision(
-                window.bounds, DecisionReason.NOT_BINDING, f"{window.running} running, {window.waiting} waiting"
-            )
+            idle = f"{window.running} running, {window.waiting} waiting"
+            return state, Decision(window.bounds, DecisionReason.NOT_BINDING, idle)
         fit, cause = self._fit(window)
         if fit is None:
-            return None, Decision(window.bounds, DecisionReason.TOO_FEW_SAMPLES, cause)
-        if window.kv_usage < FULL_USAGE and window.epoch.preempted == 0:
-            fit = max(fit, setting.stock.max_num_seqs)
-        seqs = clamped(max(fit, window.running), setting.max_num_seqs)
+            return state, Decision(window.bounds, DecisionReason.TOO_FEW_SAMPLES, cause)
+        trust = _trust(state, window)
+        seqs = clamped(max(fit * trust, window.running), setting.max_num_seqs)
         bounds = bounds_of(seqs, window.bounds.max_num_batched_tokens)
-        reason = DecisionReason.MEMORY_HIGH if seqs < window.bounds.max_num_seqs else DecisionReason.HEADROOM
-        if seqs == window.bounds.max_num_seqs:
-            reason = DecisionReason.WITHIN_BAND
-        return None, Decision(bounds, reason, cause)
+        if seqs < window.bounds.max_num_seqs:
+            return trust, Decision(bounds, DecisionReason.MEMORY_HIGH, cause)
+        if seqs > window.bounds.max_num_seqs:
+            return trust, Decision(bounds, DecisionReason.HEADROOM, cause)
+        return trust, Decision(bounds, DecisionReason.WITHIN_BAND, cause)
 
     def _fit(self, window: Window) -> tuple[int | None, str]:
         used = f"KV cache {window.kv_usage:.0%} used"
@@ -102,6 +107,14 @@ class Memory:
         if fit_blocks is None:
             return None, "no KV block is in use yet"
         return fit_blocks, f"{used} by {window.running} running, room for {fit_blocks}"
+
+
+def _trust(trust: float, window: Window) -> float:
+    if window.epoch.preempted:
+        return max(1.0, trust * TRUST_LOSS)
+    if window.epoch.seqs_binding >= BINDING_SHARE and window.kv_usage < FULL_USAGE:
+        return min(GREATEST_TRUST, trust * (1 + TRUST_GAIN * (1 - window.kv_usage / FULL_USAGE)))
+    return trust
 
 
 def clt_bound(tokens: float, mean: float, sd: float, overflow_probability: float) -> int:

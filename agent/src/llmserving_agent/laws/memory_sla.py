@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from llmserving_agent.laws.memory import Memory
 from llmserving_agent.laws.protocol import Decision, Setting, Window, bounds_of
 from llmserving_agent.laws.sla import SLA, SLAState
+from llmserving_api.conditions import DecisionReason
 from llmserving_api.control import Bounds
+
+NO_OPINION = (DecisionReason.NOT_BINDING, DecisionReason.TOO_FEW_SAMPLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +23,21 @@ class MemorySLA:
     memory: Memory = field(default_factory=Memory)
     sla: SLA = field(default_factory=SLA)
 
-    def start(self, bounds: Bounds, setting: Setting) -> SLAState:
-        """The SLA law's state; the memory law has none."""
-        return self.sla.start(bounds, setting)
+    def start(self, bounds: Bounds, setting: Setting) -> tuple[float, SLAState]:
+        """The states of both."""
+        return self.memory.start(bounds, setting), self.sla.start(bounds, setting)
 
-    def decide(self, state: SLAState, window: Window, setting: Setting) -> tuple[SLAState, Decision]:
+    def decide(
+        self, state: tuple[float, SLAState], window: Window, setting: Setting
+    ) -> tuple[tuple[float, SLAState], Decision]:
         """The SLA law's decision, its sequence bound cut to what memory allows."""
-        state, by_sla = self.sla.decide(state, window, setting)
-        _, by_memory = self.memory.decide(None, window, setting)
-        fit = by_memory.bounds.max_num_seqs
-        if fit >= by_sla.bounds.max_num_seqs or by_memory.bounds == window.bounds:
+        memory_state, by_memory = self.memory.decide(state[0], window, setting)
+        sla_state, by_sla = self.sla.decide(state[1], window, setting)
+        state = (memory_state, sla_state)
+        fit, tokens = by_memory.bounds.max_num_seqs, by_sla.bounds.max_num_batched_tokens
+        if fit >= by_sla.bounds.max_num_seqs or by_memory.reason in NO_OPINION:
             return state, by_sla
-        bounds = bounds_of(fit, by_sla.bounds.max_num_batched_tokens)
-        if bounds.max_num_batched_tokens == window.bounds.max_num_batched_tokens:
-            return state, Decision(bounds, by_memory.reason, by_memory.message, by_sla.blocked)
-        return state, Decision(bounds, by_sla.reason, f"{by_sla.message}; {by_memory.message}", by_sla.blocked)
+        bounds = bounds_of(fit, tokens)
+        if tokens == window.bounds.max_num_batched_tokens:
+            return state, Decision(bounds, by_memory.reason, by_memory.message)
+        return state, Decision(bounds, by_sla.reason, f"{by_sla.message}; {by_memory.message}")

@@ -67,6 +67,7 @@ class Window:
         lengths: Lengths of requests.
         arrivals_per_second: Requests arriving; None while unknown.
         idle_step_seconds: What a step takes with hardly anything in it; None while that was not seen.
+        seconds_per_decode: What each decode adds to a step; None while the steps seen do not tell.
         gpu: The GPU's memory; None where there is no reading.
         planner: The planner in force inside the engine's step; a law that holds keeps it.
     """
@@ -85,6 +86,7 @@ class Window:
     lengths: Lengths
     arrivals_per_second: float | None = None
     idle_step_seconds: float | None = None
+    seconds_per_decode: float | None = None
     gpu: GPUMemory | None = None
     planner: PlannerChoice = PlannerChoice()
 

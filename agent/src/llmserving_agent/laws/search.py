@@ -8,10 +8,12 @@ Corrections to the published form, each with its reason:
 
 * *Clamp.* The fast branch can push ``lo`` below the minimum and the slow one ``hi`` above the maximum; both are
   clamped.
-* *Fast path.* The slow branch shrinks by about ``delta / 2`` a call; far above the set point the linear step-time model
-  gives the bound at once: ``hi = batch * set point / latency``.
+* *Fast path.* The slow branch shrinks by about ``delta / 2`` a call. Far above the set point the linear step-time model
+  gives the bound at once, with the part of the step that the bound does not govern (``offset``) left out where known.
 * *Proportional drift.* With headroom ``delta`` alone takes minutes over hundreds of sequences; it grows with the
-  headroom.
+  headroom by the same model.
+* *Width.* A fixed ``alpha`` is coarser than a small bound itself; it is at most a quarter of the bound, ``delta`` a
+  quarter of ``alpha``.
 * *Monotone.* A fast observation never lowers ``lo`` and a slow one never raises ``hi``, whatever batch was seen.
 * *Demand.* A bound that held nobody back says nothing about larger ones; it grows only while it binds (``binding``).
 """
@@ -35,22 +37,26 @@ class SearchOptions:
     """Constants of the search.
 
     Attributes:
-        alpha: Least width of the interval.
-        delta: Least outward drift of its far end.
+        alpha: Width of the interval for large bounds.
+        least_alpha: Width for small ones.
         tolerance: Half width of the accepted band, as a share of the set point (the paper's eps_D).
         fast_path: Latency over set point from which the linear model is used.
         min_steps: Steps needed for a decision.
     """
 
     alpha: int
-    delta: int
+    least_alpha: int
     tolerance: float = 0.05
     fast_path: float = 1.2
     min_steps: int = 16
 
+    def width(self, bound: int) -> int:
+        """``alpha`` at this bound."""
+        return max(self.least_alpha, min(self.alpha, bound // 4))
 
-SEQS = SearchOptions(alpha=16, delta=4)
-TOKENS = SearchOptions(alpha=256, delta=64, min_steps=6)
+
+SEQS = SearchOptions(alpha=16, least_alpha=4)
+TOKENS = SearchOptions(alpha=256, least_alpha=64, min_steps=6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +72,28 @@ class Interval:
         return (self.lo + self.hi) // 2
 
 
-def start(bound: int, limits: Limits, options: SearchOptions) -> Interval:
-    """The interval to begin with: its middle is the bound in force, so the first decision goes on from there."""
-    half = options.alpha // 2
-    return Interval(max(limits.min, bound - half), min(limits.max, bound + half))
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Recent steps that tell of one bound.
+
+    Attributes:
+        latency: Mean seconds of a step.
+        batch: Mean batch in it, in the unit of the bound.
+        offset: Seconds of it that the bound does not govern; 0 where that is not known.
+        binding: Whether the bound held work back.
+    """
+
+    latency: float
+    batch: float
+    offset: float = 0.0
+    binding: bool = True
+
+
+def around(bound: int, limits: Limits, options: SearchOptions) -> Interval:
+    """The interval whose middle is this bound: to begin with, and wherever the search is set anew."""
+    bound = max(limits.min, min(limits.max, bound))
+    half = min(options.width(bound) // 2, bound - limits.min, limits.max - bound)
+    return Interval(bound - half, bound + half)
 
 
 def pace(latency: float, set_point: float, options: SearchOptions) -> Pace:
@@ -82,48 +106,30 @@ def pace(latency: float, set_point: float, options: SearchOptions) -> Pace:
 
 
 def narrowed(
-    interval: Interval,
-    *,
-    latency: float,
-    batch: float,
-    set_point: float,
-    binding: bool,
-    limits: Limits,
-    options: SearchOptions,
+    interval: Interval, seen: Observation, set_point: float, limits: Limits, options: SearchOptions
 ) -> Interval:
-    """The interval after one observation.
-
-    Args:
-        interval: The one before.
-        latency: Mean seconds of recent steps.
-        batch: Their mean batch, in the unit of the bound.
-        set_point: Seconds to steer to.
-        binding: Whether the bound held work back.
-        limits: Least and greatest bound.
-        options: Constants.
-    """
-    alpha, delta = options.alpha, options.delta
+    """The interval after one observation."""
+    alpha = options.width(interval.middle)
+    delta = max(1, alpha // 4)
     lo, hi = interval.lo, interval.hi
-    observed = round(batch)
-    verdict = pace(latency, set_point, options)
+    observed = round(seen.batch)
+    verdict = pace(seen.latency, set_point, options)
     if verdict is Pace.SLOW:
-        if latency > options.fast_path * set_point:
-            new_hi = int(min(observed, interval.middle) * set_point / latency)
-            new_lo = new_hi - alpha
-        else:
-            new_hi = min(hi, max(observed, lo + alpha))
-            new_lo = lo - delta
-    elif verdict is Pace.FAST:
-        if not binding:
-            return _clamp(lo, hi, limits)
-        drift = max(delta, int(observed * (set_point / latency - 1) / 2))
-        new_lo = max(min(observed, hi - alpha), lo)
-        new_hi = hi + drift
-    else:
-        if not binding:
-            return _clamp(lo, hi, limits)
-        new_lo, new_hi = observed - alpha // 2, observed + alpha // 2
-    return _clamp(new_lo, new_hi, limits)
+        if seen.latency > options.fast_path * set_point:
+            return around(min(interval.middle, int(observed * _ratio(seen, set_point))), limits, options)
+        return _clamp(lo - delta, min(hi, max(observed, lo + alpha - delta)), limits)
+    if not seen.binding:
+        return _clamp(lo, hi, limits)
+    if verdict is Pace.FAST:
+        drift = max(delta, int(observed * (_ratio(seen, set_point) - 1) / 2))
+        return _clamp(max(min(observed, hi - alpha), lo), hi + drift, limits)
+    return _clamp(observed - alpha // 2, observed + alpha // 2, limits)
+
+
+def _ratio(seen: Observation, set_point: float) -> float:
+    """Batch that takes the set point over the batch seen, by the linear model; at most 4."""
+    offset = seen.offset if seen.offset < 0.9 * seen.latency else 0.0
+    return max(0.0, min(4.0, (set_point - offset) / (seen.latency - offset)))
 
 
 def _clamp(lo: int, hi: int, limits: Limits) -> Interval:
