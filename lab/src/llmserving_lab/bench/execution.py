@@ -47,6 +47,11 @@ def execute(kind: str, plan: dict[str, Any]) -> dict[str, Any]:
     return execute_run(RunPlan.model_validate(plan))
 
 
+def warm_up() -> None:
+    """Build one scheduler, so that what vLLM imports and compiles at first use is there before runs are forked off."""
+    SchedulerEngine(EngineSettings(1, 16, kv_blocks=64, max_model_len=256))
+
+
 def execute_run(plan: RunPlan) -> dict[str, Any]:
     """One run of the bench, as an entry of the result file's `runs`."""
     started = time.perf_counter()

@@ -35,6 +35,7 @@ def main() -> None:
 
     from llmserving_lab.bench import execution  # imports vLLM
 
+    execution.warm_up()
     lock = Lock()
 
     def say(document: dict[str, Any]) -> None:

@@ -73,17 +73,20 @@ def load_profile(folder: Path, *, layers: int | None = None) -> Profile:
     model = str(meta.get("model", ""))
     card = str(meta.get("gpu") or meta.get("hardware") or "")
     shape = _shape(folder / "meta.yaml", meta, model)
-    blocks = layers or meta.get("num_hidden_layers") or (shape.layers if shape else None)
-    if not isinstance(blocks, int) or blocks < 1:
+    told = _positive(folder / "meta.yaml", meta, "num_hidden_layers")
+    blocks = layers or (int(told) if told else None) or (shape.layers if shape else None)
+    if blocks is None:
         raise ProfileError(
             f"{folder / 'meta.yaml'}: num_hidden_layers is missing and model {model!r} is not known; add "
             "`num_hidden_layers: N` (the model's transformer blocks) or give --layers N"
         )
-    cards = int(meta.get("tensor_parallel_size") or meta.get("engine_effective", {}).get("tensor_parallel_size") or 1)
+    cards = int(_positive(folder / "meta.yaml", meta.get("engine_effective") or {}, "tensor_parallel_size") or 1)
+    cards = int(_positive(folder / "meta.yaml", meta, "tensor_parallel_size") or cards)
     attention = _attention(folder / "attention.csv")
     block, once = _dense(folder / "dense.csv")
     kernels = ProfileKernels(block, once, _head(folder / "per_sequence.csv"), attention, blocks)
-    card_bytes = int(meta["memory_gib"] * GIB) if "memory_gib" in meta else known_card_bytes(card)
+    memory_gib = _positive(folder / "meta.yaml", meta, "memory_gib")
+    card_bytes = int(memory_gib * GIB) if memory_gib else known_card_bytes(card)
     memory = Memory(card_bytes, shape, cards) if card_bytes and shape else None
     caveats = []
     if attention.mixed is None:
@@ -117,11 +120,27 @@ def _meta(path: Path) -> dict[str, Any]:
 def _shape(path: Path, meta: dict[str, Any], model: str) -> ModelShape | None:
     if "shape" not in meta:
         return known_shape(model)
+    fields = ModelShape.__dataclass_fields__
+    given = meta["shape"]
     try:
-        return ModelShape(**meta["shape"])
-    except TypeError as error:
-        fields = ", ".join(ModelShape.__dataclass_fields__)
-        raise ProfileError(f"{path}: shape: {error}; its fields are {fields}") from None
+        return ModelShape(
+            **{name: float(value) if name == "parameters" else int(value) for name, value in given.items()}
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ProfileError(f"{path}: shape: {error}; its fields are numbers: {', '.join(fields)}") from None
+
+
+def _positive(path: Path, meta: dict[str, Any], name: str) -> float | None:
+    """A number above zero from the metadata, or None where it is absent."""
+    if name not in meta:
+        return None
+    try:
+        value = float(meta[name])
+    except (TypeError, ValueError):
+        value = 0.0
+    if not value > 0:
+        raise ProfileError(f"{path}: {name} is {meta[name]!r}; it should be a number above zero")
+    return value
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
