@@ -12,18 +12,16 @@ from llmserving_operator.children.volumes import HOME
 
 def build_environment(spec: LLMServingSpec) -> list[Manifest]:
     """The operator's variables and the user's; Python looks into ``PYTHONPATH`` before the image's own packages."""
-    users = [variable.manifest() for variable in spec.engine.env or ()]
-    taken = {variable["name"] for variable in users}
-    defaults: list[Manifest] = [
+    variables: list[Manifest] = [
         {"name": names.ENV_CONTROL_DIR, "value": names.PATH_CONTROL},
         {"name": "PYTHONPATH", "value": names.PATH_PLUGIN},
         {"name": "HOME", "value": HOME},
     ]
     if spec.model.token_secret_ref is not None:
-        defaults.append(_secret("HF_TOKEN", spec.model.token_secret_ref))
+        variables.append(_secret("HF_TOKEN", spec.model.token_secret_ref))
     if spec.engine.api_key_secret_ref is not None:
-        defaults.append(_secret("VLLM_API_KEY", spec.engine.api_key_secret_ref))
-    return [variable for variable in defaults if variable["name"] not in taken] + users
+        variables.append(_secret("VLLM_API_KEY", spec.engine.api_key_secret_ref))
+    return [*variables, *(variable.manifest() for variable in spec.engine.env or ())]
 
 
 def _secret(name: str, reference: SecretKeyRef) -> Manifest:

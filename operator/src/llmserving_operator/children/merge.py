@@ -63,6 +63,8 @@ def _merge_list(base: list[Any], change: list[Any], key: str, path: str) -> list
         element = _expect(item, Mapping, here, "an object")
         if key not in element:
             raise RefusedError(REASON, f"{here}: every element needs {key!r}, by which the list is merged")
+        if not isinstance(element[key], str | int):
+            raise RefusedError(REASON, f"{here}.{key}: {element[key]!r} is not a name")
         if element[key] in places:
             place = places[element[key]]
             merged[place] = _merge_object(merged[place], element, here)

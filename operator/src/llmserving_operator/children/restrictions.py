@@ -67,6 +67,8 @@ def check_template(rendered: Manifest, merged: Manifest, spec: LLMServingSpec) -
         for port in container.get("ports") or ():
             if port.get("hostPort"):
                 _refuse(f"{place}.ports", f"hostPort {port['hostPort']} opens a port of the node")
+        if container["name"] in OWN_CONTAINERS and not place.startswith("spec.initContainers"):
+            _refuse(place, "the name is taken by the operator")
         if container["name"] not in (*OWN_CONTAINERS, names.CONTAINER_ENGINE):
             for mount in container.get("volumeMounts") or ():
                 if mount.get("name") in OWN_VOLUMES:

@@ -2,9 +2,10 @@
 
 from llmserving_api.v1alpha1 import LLMServingSpec
 from llmserving_operator.children.identity import Identity, Manifest
-from llmserving_operator.children.merge import merge_template
+from llmserving_operator.children.merge import REASON, merge_template
 from llmserving_operator.children.pod import AgentImages, build_pod_template
 from llmserving_operator.children.restrictions import check_structure, check_template
+from llmserving_operator.errors import RefusedError
 from llmserving_operator.settings import Settings, TemplatePolicy
 
 
@@ -27,5 +28,8 @@ def render_template(owner: Identity, spec: LLMServingSpec, settings: Settings) -
     merged = merge_template(rendered, spec.template)
     check_structure(rendered, merged)
     if settings.template_policy is TemplatePolicy.RESTRICTED:
-        check_template(rendered, merged, spec)
+        try:
+            check_template(rendered, merged, spec)
+        except (AttributeError, KeyError, TypeError) as error:  # a string in the place of an object, or the like
+            raise RefusedError(REASON, f"spec.template: not the shape of a pod template: {error}") from error
     return merged

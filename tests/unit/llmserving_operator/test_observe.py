@@ -1,0 +1,88 @@
+from typing import Any
+
+import pytest
+
+from llmserving_operator.children.identity import Identity
+from llmserving_operator.observe import Trouble, describe_owner, is_owned, observe_pods
+
+
+def pod(name: str = "chat-a", **status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "uid": "u", "namespace": "prod"}, "status": status}
+
+
+def waiting(container: str, reason: str, message: str = "") -> dict[str, Any]:
+    return {"name": container, "state": {"waiting": {"reason": reason, "message": message}}}
+
+
+def test_ended_pods_are_left_out_and_the_rest_is_sorted() -> None:
+    bodies = [pod("b"), pod("c", phase="Succeeded"), pod("a", phase="Running"), pod("d", phase="Failed")]
+
+    assert [found.name for found in observe_pods(bodies)] == ["a", "b"]
+
+
+def test_reads_readiness_address_and_the_running_agent() -> None:
+    (found,) = observe_pods(
+        [
+            pod(
+                podIP="10.0.0.7",
+                conditions=[{"type": "Ready", "status": "True"}],
+                initContainerStatuses=[{"name": "agent", "state": {"running": {}}}],
+            )
+        ]
+    )
+
+    assert (found.ip, found.ready, found.running, found.trouble) == ("10.0.0.7", True, True, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes: no nvidia.com/gpu"}]},
+            Trouble("Unschedulable", "0/3 nodes: no nvidia.com/gpu"),
+        ),
+        (
+            {"containerStatuses": [waiting("engine", "ImagePullBackOff", "not found")]},
+            Trouble("ImagePullFailed", "container engine: not found"),
+        ),
+        (
+            {"containerStatuses": [waiting("engine", "CreateContainerConfigError", 'secret "hub" not found')]},
+            Trouble("ContainerConfigWrong", 'container engine: secret "hub" not found'),
+        ),
+        (
+            {"initContainerStatuses": [waiting("plugin", "CrashLoopBackOff")]},
+            Trouble("CrashLooping", "container plugin: CrashLoopBackOff"),
+        ),
+        ({"containerStatuses": [waiting("engine", "ContainerCreating")]}, None),
+        ({}, None),
+    ],
+)
+def test_says_why_a_pod_is_in_trouble(status: dict[str, Any], expected: Trouble | None) -> None:
+    (found,) = observe_pods([pod(**status)])
+
+    assert found.trouble == expected
+
+
+def test_a_crash_is_told_with_its_last_words() -> None:
+    container = waiting("engine", "CrashLoopBackOff")
+    container["lastState"] = {"terminated": {"exitCode": 1, "message": "a\n\nb\nc\nOSError: no model 'x'\n"}}
+
+    (found,) = observe_pods([pod(containerStatuses=[container])])
+
+    assert found.trouble == Trouble("CrashLooping", "container engine: exit code 1: b | c | OSError: no model 'x'")
+
+
+def test_ownership_is_by_the_controllers_uid(owner: Identity) -> None:
+    mine = {
+        "metadata": {"ownerReferences": [{"kind": "LLMServing", "name": "chat", "uid": "uid-1", "controller": True}]}
+    }
+    earlier = {
+        "metadata": {"ownerReferences": [{"kind": "LLMServing", "name": "chat", "uid": "old", "controller": True}]}
+    }
+    nobodys: dict[str, Any] = {"metadata": {}}
+
+    assert is_owned(mine, owner)
+    assert not is_owned(earlier, owner)
+    assert not is_owned(nobodys, owner)
+    assert describe_owner(earlier) == "which LLMServing chat owns"
+    assert describe_owner(nobodys) == "which no LLMServing owns"
