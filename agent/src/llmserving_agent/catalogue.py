@@ -6,6 +6,7 @@ from typing import Any
 from llmserving_agent.guards import clamped, guarded, steady
 from llmserving_agent.laws.memory import Memory
 from llmserving_agent.laws.memory_sla import MemorySLA
+from llmserving_agent.laws.predictive.law import Predictive
 from llmserving_agent.laws.protocol import Law
 from llmserving_agent.laws.sla import SLA
 from llmserving_agent.laws.static import Static
@@ -17,6 +18,7 @@ LAWS: Mapping[LawName, Callable[[], Law[Any]]] = {
     LawName.MEMORY: lambda: guarded(Memory()),
     LawName.SLA: lambda: guarded(SLA()),
     LawName.MEMORY_SLA: lambda: guarded(MemorySLA()),
+    LawName.PREDICTIVE: lambda: clamped(Predictive()),
     LawName.WAIT: lambda: steady(Wait()),
     LawName.NESTED_WAIT: lambda: steady(NestedWait()),
 }

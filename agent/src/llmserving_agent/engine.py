@@ -3,6 +3,7 @@
 No I/O and no clock: records, documents and the time come in, changes go out.
 """
 
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +31,8 @@ LEASE_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 REFUSED_RETRY_SECONDS = 10.0
 SATURATED_AFTER_SECONDS = 10.0
+MAX_STEPS = 2000
+"""Step records kept for a law that learns from each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Engine:
     feasibility: Feasibility = field(default_factory=Feasibility)
     _epoch: Epoch = field(default_factory=Epoch)
     _cost: StepCost = field(default_factory=StepCost)
+    _steps: deque[StepRecord] = field(default_factory=lambda: deque(maxlen=MAX_STEPS))
     _lengths: LengthStatistics = field(default_factory=LengthStatistics)
     _arrivals: Ewma = field(default_factory=lambda: Ewma(10.0))
     _judge_by: JudgeBy = field(default_factory=JudgeBy)
@@ -109,6 +113,7 @@ class Engine:
         self.last_step = record
         at = record.completed_ns / 1e9
         self._epoch.add(record)
+        self._steps.append(record)
         self.feasibility.add(record)
         self._cost.add(record)
         self.totals.add(record)
@@ -230,6 +235,7 @@ class Engine:
             seconds_per_decode=None if cost is None else cost.each_decode,
             gpu=gpu,
             planner=config.planner,
+            steps=tuple(self._steps),
         )
 
     def overdue_waiting(self, now: float) -> int:
@@ -264,6 +270,7 @@ class Engine:
             self._law_name, self._law = policy.law, LAWS[policy.law]()
             self._state = self._law.start(window.bounds, setting)
         self._state, decision = self._law.decide(self._state, window, setting)
+        self._steps.clear()
         self._watch_saturation(decision, window, setting, now)
         return decision
 

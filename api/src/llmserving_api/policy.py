@@ -31,6 +31,7 @@ class LawName(StrEnum):
     MEMORY = "Memory"
     SLA = "SLA"
     MEMORY_SLA = "MemorySLA"
+    PREDICTIVE = "Predictive"
     WAIT = "Wait"
     NESTED_WAIT = "NestedWait"
 

@@ -12,6 +12,7 @@ from llmserving_agent.signals.lengths import Lengths
 from llmserving_api.conditions import DecisionReason
 from llmserving_api.control import Bounds, PlannerChoice
 from llmserving_api.policy import Limits, Target
+from llmserving_api.telemetry import StepRecord
 
 S = TypeVar("S")
 
@@ -70,6 +71,7 @@ class Window:
         seconds_per_decode: What each decode adds to a step; None while the steps seen do not tell.
         gpu: The GPU's memory; None where there is no reading.
         planner: The planner in force inside the engine's step; a law that holds keeps it.
+        steps: The step records that came since the last decision, oldest first.
     """
 
     bounds: Bounds
@@ -89,6 +91,7 @@ class Window:
     seconds_per_decode: float | None = None
     gpu: GPUMemory | None = None
     planner: PlannerChoice = PlannerChoice()
+    steps: tuple[StepRecord, ...] = ()
 
     @property
     def kv_usage(self) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from heapq import heappop, heappush
 from itertools import count
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 INCOMING_PER_STEP: Final = 64
 """Arrivals sorted in per step: a burst of any size costs no more than this at once."""
@@ -210,9 +210,9 @@ class Ordering:
         yield from (job for job in self._incoming if job.standing is Standing.INCOMING)
 
 
-def _front(heap: list, standing: Standing, most: int) -> list[Job]:
+def _front(heap: list[Any], standing: Standing, most: int) -> list[Job]:
     """The first live entries of a heap; entries of jobs that moved on are dropped on the way."""
-    taken = []
+    taken: list[Any] = []
     while heap and len(taken) < most:
         entry = heappop(heap)
         if entry[-1].standing is standing:

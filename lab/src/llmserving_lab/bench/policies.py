@@ -29,11 +29,14 @@ class Setup:
 
     Attributes:
         ceilings: Start-up settings; None takes those that stock vLLM gives the card.
-        law: Law of the agent that runs beside the engine, with the plug-in in it; None runs vLLM's own scheduler alone.
+        law: Law of the agent that runs beside the engine, with the plug-in in it.
+        planner: Planner of the plug-in that runs without an agent, its bounds at the ceilings. With neither, vLLM's own scheduler
+            runs alone.
     """
 
     ceilings: Ceilings | None = None
     law: str | None = None
+    planner: str | None = None
 
 
 _LAW_CEILINGS = Ceilings(512, 8192)
@@ -66,6 +69,20 @@ def _law(name: str) -> Callable[[str], Setup]:
     return make
 
 
+def _planner(name: str) -> Callable[[str], Setup]:
+    def make(argument: str) -> Setup:
+        _no_argument(name, argument)
+        return Setup(_LAW_CEILINGS, planner=name)
+
+    return make
+
+
+def _any_planner(argument: str) -> Setup:
+    if not argument:
+        raise PolicyError("policy planner: should be planner:NAME, a planner of the plug-in, for example planner:wait")
+    return Setup(_LAW_CEILINGS, planner=argument)
+
+
 def _no_argument(name: str, argument: str) -> None:
     if argument:
         raise PolicyError(f"policy {name}:{argument}: {name} takes no argument")
@@ -77,6 +94,10 @@ POLICIES: dict[str, Callable[[str], Setup]] = {
     "memory": _law("memory"),
     "sla": _law("sla"),
     "memory-sla": _law("memory-sla"),
+    "past-future": _planner("past-future"),
+    "fair": _planner("fair"),
+    "planner": _any_planner,
+    "predictive": _law("predictive"),
 }
 """Constructors by name; the text after a colon is their argument."""
 

@@ -2,103 +2,150 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from llmserving_agent.laws.predictive.memory import CELLS, StepMemory, cell_of
+from llmserving_agent.laws.predictive.memory import CELLS, KINDS, Sample, StepMemory, cell_of, kind_of
 from llmserving_agent.laws.predictive.regression import fit
+from llmserving_api.telemetry import StepRecord
 
 SCALES: Final = (1.0, 512.0, 64.0, 65536.0, 262144.0, 1.0, 64.0, 65536.0)
-"""Typical sizes of the features: 1, prefill, decodes, context, pairs, and for mixed steps 1, decodes, context."""
+"""Typical sizes of the features."""
 PULLS: Final = (1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-2, 1e-2, 1e-2)
-"""How hard each is pulled towards zero, in samples. What mixed steps cost beyond their parts is pulled harder: where
-the samples do not tell it from what the parts cost, the parts carry it, and steps of a kind not seen yet are
-predicted too long, not too short."""
+"""How hard each coefficient is pulled towards zero, in samples.
+
+What mixed steps cost beyond their parts is pulled harder: where the samples do not tell it from what the parts cost,
+the parts carry it, and steps of a kind not seen yet are predicted too long, not too short.
+"""
 ENOUGH_STEPS: Final = 50
 ENOUGH_CELLS: Final = 8
-
-
-def features(prefill: int, pairs: float, decodes: int, context: int) -> tuple[float, ...]:
-    """The features of a step, as the plug-in's model uses them."""
-    if prefill and decodes:
-        return (1.0, prefill, decodes, context, pairs, 1.0, decodes, context)
-    return (1.0, prefill, decodes, context, pairs, 0.0, 0.0, 0.0)
+ERRORS: Final = 400
+"""Steps over which the error is taken."""
+FEW_ERRORS: Final = 20
+FIRST_ERROR: Final = 0.15
+"""Error stated before it was seen."""
+SHRINK: Final = 2.0
+"""Steps worth of doubt about a residual."""
+FULL_WEIGHT: Final = 8.0
+"""Steps from which a cell counts fully."""
+DRIFT: Final = 0.06
+"""Median error of recent steps from which the device is taken to have changed its pace."""
+DRIFT_STEPS: Final = 30
+LONGEST: Final = 10.0
+"""Seconds beyond which a step is no step but a pause (a sleeping engine, a debugger)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A fitted model."""
+    """A fitted model; see the plug-in's `step_model` for its meaning.
+
+    Attributes:
+        coefficients: Eight of them.
+        residuals: Seconds by kind and size of step.
+        error: Relative error that 95 % of steps stayed below when predicted before they ran.
+    """
 
     coefficients: tuple[float, ...]
     residuals: tuple[tuple[float, ...], ...]
     error: float
-    steps: int
 
-    def seconds(self, prefill: int, pairs: float, decodes: int, context: int) -> float:
-        """Predicted duration of a step."""
-        x = features(prefill, pairs, decodes, context)
-        time = sum(a * b for a, b in zip(self.coefficients, x, strict=True))
-        row = self.residuals[kind_of(prefill, decodes)]
-        if row:
-            time += row[cell_of(prefill + decodes)]
-        return max(time, 1e-4)
+    def seconds(self, sample: Sample) -> float:
+        """Predicted duration."""
+        time = sum(a * b for a, b in zip(self.coefficients, sample.features, strict=True))
+        row = self.residuals[kind_of(sample.prefill, sample.decodes)]
+        return max(time + row[cell_of(sample.prefill + sample.decodes)], 1e-4)
 
 
-def kind_of(prefill: int, decodes: int) -> int:
-    """0: decode-only, 1: prefill-only, 2: mixed."""
-    if prefill:
-        return 2 if decodes else 1
-    return 0
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Learner:
-    """Accumulates steps and refits on request."""
+    """What was seen, and the model fitted to it.
+
+    Attributes:
+        memory: Means of what was seen.
+        steps: Steps learned from.
+        model: Newest fit; None while too little was seen.
+        errors: Relative errors of the newest predictions, positive where the step took longer.
+    """
 
     memory: StepMemory = field(default_factory=StepMemory)
     steps: int = 0
     model: Learned | None = None
-    _errors: deque[float] = field(default_factory=lambda: deque(maxlen=400))
+    errors: tuple[float, ...] = ()
 
-    def observe(self, prefill: int, pairs: float, decodes: int, context: int, seconds: float, now: float) -> None:
-        """Take one step that ran back to back with the one before."""
-        self.steps += 1
+    def learned(self, records: Iterable[StepRecord]) -> Learner:
+        """With these steps taken in; those of unknown duration are passed over."""
+        return self.with_samples([sample for record in records if (sample := sample_of(record)) is not None])
+
+    def with_samples(self, samples: Sequence[Sample]) -> Learner:
+        """With these steps taken in."""
+        errors = self.errors
+        memory = self.memory
         if self.model is not None:
-            predicted = self.model.seconds(prefill, pairs, decodes, context)
-            self._errors.append(seconds / predicted - 1.0)
-        self.memory.take(
-            kind_of(prefill, decodes),
-            prefill + decodes,
-            decodes,
-            features(prefill, pairs, decodes, context),
-            seconds,
-            now,
+            fresh = [sample.seconds / self.model.seconds(sample) - 1.0 for sample in samples]
+            errors = (*errors, *fresh)[-ERRORS:]
+            drift = _drift(fresh)
+            if drift is not None:
+                known = StepMemory().with_steps(samples)
+                memory = memory.scaled(1.0 + drift, frozenset(known.cells))
+        return Learner(memory.with_steps(samples), self.steps + len(samples), self.model, errors)
+
+    def refitted(self) -> Learner:
+        """With a model fitted to all that is remembered; unchanged while that is too little."""
+        cells = self.memory.cells
+        if self.steps < ENOUGH_STEPS or len(cells) < ENOUGH_CELLS:
+            return self
+        mean = sum(cell.seconds for cell in cells.values()) / len(cells)
+        pulls = [pull * (size / mean) ** 2 for pull, size in zip(PULLS, SCALES, strict=True)]
+        coefficients = tuple(
+            fit(
+                (
+                    (cell.features, cell.seconds, min(cell.steps, FULL_WEIGHT) / FULL_WEIGHT / cell.seconds**2)
+                    for cell in cells.values()
+                ),
+                pulls,
+            )
         )
+        model = Learned(coefficients, self._residuals(coefficients), self._error())
+        return replace(self, model=model)
 
-    @property
-    def ready(self) -> bool:
-        """Whether enough different steps were seen for a model that can be relied on."""
-        return self.steps >= ENOUGH_STEPS and len(self.memory) >= ENOUGH_CELLS
-
-    def refit(self, now: float) -> Learned:
-        """Fit the model to what is remembered."""
-        cells = list(self.memory)
-        samples = [(cell.features, cell.seconds, min(cell.steps, 8.0) / 8.0 / cell.seconds**2) for _, cell in cells]
-        scale = sum(cell.seconds for _, cell in cells) / max(len(cells), 1)
-        pulls = [pull * (typical / scale) ** 2 for pull, typical in zip(PULLS, SCALES, strict=True)]
-        coefficients = tuple(fit(samples, pulls))
-        sums = [[0.0] * CELLS for _ in range(3)]
-        counts = [[0.0] * CELLS for _ in range(3)]
-        for (kind, tile, _), cell in cells:
+    def _residuals(self, coefficients: Sequence[float]) -> tuple[tuple[float, ...], ...]:
+        """What the straight lines miss, by kind and size: the mean over the cells of that size."""
+        sums = [[0.0] * CELLS for _ in range(KINDS)]
+        counts = [[SHRINK] * CELLS for _ in range(KINDS)]
+        for (kind, size, _), cell in self.memory.cells.items():
             rest = cell.seconds - sum(a * b for a, b in zip(coefficients, cell.features, strict=True))
-            sums[kind][tile] += rest * cell.steps
-            counts[kind][tile] += cell.steps
-        residuals = tuple(
-            tuple(total / (count + 2.0) for total, count in zip(row, row_counts, strict=True))
+            sums[kind][size] += rest * cell.steps
+            counts[kind][size] += cell.steps
+        return tuple(
+            tuple(total / count for total, count in zip(row, row_counts, strict=True))
             for row, row_counts in zip(sums, counts, strict=True)
         )
-        ordered = sorted(self._errors)
-        error = ordered[int(0.95 * (len(ordered) - 1))] if len(ordered) > 20 else 0.15
-        self.model = Learned(coefficients, residuals, max(error, 0.0), self.steps)
-        return self.model
+
+    def _error(self) -> float:
+        if len(self.errors) < FEW_ERRORS:
+            return FIRST_ERROR
+        ordered = sorted(self.errors)
+        return max(ordered[int(0.95 * (len(ordered) - 1))], 0.0)
+
+
+def sample_of(record: StepRecord) -> Sample | None:
+    """A step's sample; None where its duration is unknown or it held nothing."""
+    seconds = record.duration_ns / 1e9
+    if not 0 < seconds < LONGEST or not record.prefill_tokens + record.decode_requests:
+        return None
+    return Sample(
+        record.prefill_tokens,
+        float(record.prefill_attention_tokens),
+        record.decode_requests,
+        record.decode_context_tokens,
+        seconds,
+    )
+
+
+def _drift(errors: Sequence[float]) -> float | None:
+    """How much slower or faster the device has become; None where the errors do not say so."""
+    if len(errors) < DRIFT_STEPS:
+        return None
+    median = sorted(errors)[len(errors) // 2]
+    return median if abs(median) > DRIFT else None

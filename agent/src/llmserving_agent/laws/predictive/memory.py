@@ -1,20 +1,22 @@
 """What the learner remembers of past steps: one running mean for each kind and size of step.
 
 A least-squares fit over the last N steps forgets every size the engine has not run lately, and an engine under load
-runs almost only steps of one size, so the fit degenerates just when it is needed. Here a step updates the mean of
-its own cell and touches no other: what was once seen stays known until it is seen again, memory is bounded, and a
+runs almost only steps of one size, so the fit degenerates just when it is needed. Here a step updates the mean of its
+own cell and touches no other: what was once seen stays known until it is seen again, memory is bounded, and a
 straight-line model fits cell means as well as single steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 CELLS: Final = 64
 """Sizes of one kind of step."""
-_RECENT: Final = 24
+KINDS: Final = 3
+RECENT: Final = 24.0
 """A cell's mean follows its last steps, about this many."""
 
 
@@ -26,49 +28,91 @@ def cell_of(tokens: int) -> int:
     return min(32 + 8 * octave + ((tokens >> (octave + 7)) & 7), CELLS - 1)
 
 
-@dataclass(slots=True)
-class Cell:
-    """Mean features and duration of steps of one kind and size."""
+def kind_of(prefill: int, decodes: int) -> int:
+    """Kind of a step: 0 decode-only, 1 prefill-only, 2 mixed."""
+    if prefill:
+        return 2 if decodes else 1
+    return 0
 
-    features: list[float]
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One step: what it held and how long it took.
+
+    Attributes:
+        prefill: Prompt tokens computed.
+        pairs: Sum over prefill chunks of chunk x (cached + chunk / 2).
+        decodes: Requests that computed one token.
+        context: Sum over those of the tokens they attended to.
+        seconds: Duration.
+    """
+
+    prefill: int
+    pairs: float
+    decodes: int
+    context: int
     seconds: float
-    steps: float
-    last_seen: float
 
-    def take(self, features: Sequence[float], seconds: float, now: float) -> None:
-        """Move the means towards one more step."""
-        self.steps = min(self.steps + 1.0, _RECENT)
-        share = 1.0 / self.steps
-        mean = self.features
-        for i, value in enumerate(features):
-            mean[i] += share * (value - mean[i])
-        self.seconds += share * (seconds - self.seconds)
-        self.last_seen = now
+    @property
+    def features(self) -> tuple[float, ...]:
+        """Features as the plug-in's model uses them: 1, prefill, decodes, context, pairs, and for mixed steps 1,
+        decodes, context."""  # noqa: D205, D209
+        common = (1.0, float(self.prefill), float(self.decodes), float(self.context), self.pairs)
+        if self.prefill and self.decodes:
+            return (*common, 1.0, float(self.decodes), float(self.context))
+        return (*common, 0.0, 0.0, 0.0)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Mean features and duration of steps of one kind and size, and how many of them the means rest on."""
+
+    features: tuple[float, ...]
+    seconds: float
+    steps: float = 1.0
+
+    def with_step(self, features: tuple[float, ...], seconds: float) -> Cell:
+        """The means moved towards one more step."""
+        steps = min(self.steps + 1.0, RECENT)
+        share = 1.0 / steps
+        mean = tuple(old + share * (new - old) for old, new in zip(self.features, features, strict=True))
+        return Cell(mean, self.seconds + share * (seconds - self.seconds), steps)
+
+
+Key = tuple[int, int, int]
+"""Kind, size, octave of decodes."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepMemory:
-    """Cells by (kind, tile of tokens, octave of decodes)."""
+    """Cells by kind, size and octave of decodes; at most some 1,500, a few hundred in practice."""
 
-    cells: dict[tuple[int, int, int], Cell] = field(default_factory=dict)
+    cells: Mapping[Key, Cell] = field(default_factory=lambda: MappingProxyType({}))
 
-    def take(self, kind: int, tokens: int, decodes: int, features: Sequence[float], seconds: float, now: float) -> None:
-        """Remember one step."""
-        key = (kind, cell_of(tokens), decodes.bit_length())
-        cell = self.cells.get(key)
-        if cell is None:
-            self.cells[key] = Cell(list(features), seconds, 1.0, now)
-        else:
-            cell.take(features, seconds, now)
+    def with_steps(self, samples: Iterable[Sample]) -> StepMemory:
+        """With these steps remembered."""
+        cells = dict(self.cells)
+        for sample in samples:
+            key = (
+                kind_of(sample.prefill, sample.decodes),
+                cell_of(sample.prefill + sample.decodes),
+                sample.decodes.bit_length(),
+            )
+            cell = cells.get(key)
+            features = sample.features
+            cells[key] = Cell(features, sample.seconds) if cell is None else cell.with_step(features, sample.seconds)
+        return StepMemory(cells)
 
-    def scale(self, factor: float, older_than: float) -> None:
-        """The device became slower or faster: carry what was seen before then over to the new pace."""
-        for cell in self.cells.values():
-            if cell.last_seen < older_than:
-                cell.seconds *= factor
+    def scaled(self, factor: float, keep: frozenset[Key]) -> StepMemory:
+        """The device became slower or faster: what was seen before is carried over to the new pace.
 
-    def __len__(self) -> int:
-        return len(self.cells)
-
-    def __iter__(self) -> Iterator[tuple[tuple[int, int, int], Cell]]:
-        return iter(self.cells.items())
+        Args:
+            factor: New over old duration.
+            keep: Cells seen since, which know the new pace already.
+        """
+        return StepMemory(
+            {
+                key: cell if key in keep else Cell(cell.features, cell.seconds * factor, cell.steps)
+                for key, cell in self.cells.items()
+            }
+        )

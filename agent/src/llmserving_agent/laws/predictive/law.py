@@ -1,0 +1,109 @@
+"""The predictive law's part in the agent: learns the step-time model and hands it to the planner in the engine's step.
+
+The bounds are the resource's maxima: within them the planner decides every step. The agent learns from the steps that
+ran, about once a second, and watches that the planner does no harm: when the model stays wrong or the engine keeps
+preempting, the engine goes back to stock bounds without a planner for a while, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from llmserving_agent.laws.predictive.learner import Learner
+from llmserving_agent.laws.protocol import Decision, Setting, Window, bounds_of
+from llmserving_api.conditions import DecisionReason
+from llmserving_api.control import Bounds, PlannerChoice
+from llmserving_api.telemetry import StepRecord
+
+PLANNER: Final = "predictive"
+UNUSABLE_ERROR: Final = 0.5
+"""Relative error of the model beyond which planning with it is worse than not planning."""
+MANY_PREEMPTIONS: Final = 0.05
+"""Preemptions per step, as a mean over recent steps."""
+PATIENCE: Final = 10
+"""Decisions in a row that must find fault before the planner is taken out: about ten seconds."""
+PAUSE: Final = 60
+"""Decisions for which it stays out."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictiveState:
+    """What was learned, the newest step it rests on, the planner in force, and how it has done.
+
+    Attributes:
+        learner: The step-time model's learner.
+        newest: Number of the newest step learned from.
+        planner: What the engine was last asked to run.
+        faults: Decisions in a row that found fault with it.
+        paused: Decisions for which it stays out.
+        cause: Why it is out.
+    """
+
+    learner: Learner = field(default_factory=Learner)
+    newest: int = 0
+    planner: PlannerChoice = PlannerChoice(name=PLANNER)
+    faults: int = 0
+    paused: int = 0
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictive:
+    """Sets the planner; the bounds stay at the maxima."""
+
+    def start(self, bounds: Bounds, setting: Setting) -> PredictiveState:
+        """Nothing is known: the planner feels its way until the first model."""
+        return PredictiveState()
+
+    def decide(self, state: PredictiveState, window: Window, setting: Setting) -> tuple[PredictiveState, Decision]:
+        """Learn from the steps since the last decision, and say with which model the engine shall plan."""
+        steps = [step for step in window.steps if step.step > state.newest]
+        if steps:
+            learner = state.learner.learned(steps).refitted()
+            state = replace(state, learner=learner, newest=steps[-1].step)
+            state = judged(state, steps)
+        if state.paused:
+            state = replace(state, paused=state.paused - 1)
+            return state, Decision(setting.stock, DecisionReason.HEADROOM, f"stock bounds for a while: {state.cause}")
+        if steps:
+            state = replace(state, planner=planner_of(state.learner, setting))
+        bounds = bounds_of(setting.max_num_seqs.max, setting.max_num_batched_tokens.max)
+        return state, Decision(bounds, DecisionReason.WITHIN_BAND, message_of(state.learner), planner=state.planner)
+
+
+def planner_of(learner: Learner, setting: Setting) -> PlannerChoice:
+    """The planner with the newest model; without one as long as too little was seen."""
+    parameters: dict[str, Any] = {}
+    if setting.itl is not None:
+        parameters["itl_percentile"] = float(setting.itl.percentile)
+    model = learner.model
+    if model is not None:
+        parameters["coefficients"] = list(model.coefficients)
+        parameters["residuals"] = [[round(seconds, 7) for seconds in row] for row in model.residuals]
+        parameters["error"] = round(model.error, 4)
+    return PlannerChoice(name=PLANNER, parameters=parameters)
+
+
+def message_of(learner: Learner) -> str:
+    """What is known of step times, in words."""
+    model = learner.model
+    if model is None:
+        return f"learning step times, {learner.steps} steps seen"
+    return f"step times known to {model.error:.1%}, from {learner.steps} steps"
+
+
+def judged(state: PredictiveState, steps: Sequence[StepRecord]) -> PredictiveState:
+    """Count faults, and take the planner out when they go on."""
+    model = state.learner.model
+    preemptions = sum(step.preempted for step in steps) / len(steps)
+    cause = ""
+    if model is not None and model.error > UNUSABLE_ERROR:
+        cause = f"predicted step times are off by {model.error:.0%}"
+    elif preemptions > MANY_PREEMPTIONS:
+        cause = f"{preemptions:.2f} preemptions per step"
+    faults = state.faults + 1 if cause else 0
+    if faults < PATIENCE or state.paused:
+        return replace(state, faults=faults)
+    return replace(state, faults=0, paused=PAUSE, cause=cause)
