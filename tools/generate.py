@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from reference import chart_page, metrics_page, resource_page
 
 from llmserving_api.crd import custom_resource_definition
+from llmserving_api.schemas import DOCUMENTS, document_schema
 from llmserving_lab.cluster.tools import Toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +56,23 @@ def crd() -> dict[Path, str]:
     }
 
 
+def schemas() -> dict[Path, str]:
+    """JSON schemas of the documents between the parts."""
+    folder = ROOT / "api" / "src" / "llmserving_api" / "schemas"
+    return {folder / f"{name}.json": json.dumps(document_schema(name), indent=2) + "\n" for name in DOCUMENTS}
+
+
+def references() -> dict[Path, str]:
+    """Reference pages of the resource, the metrics and the chart's values."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    return {
+        ROOT / "docs" / "reference" / "llmserving.md": resource_page(),
+        ROOT / "docs" / "reference" / "metrics.md": metrics_page(),
+        CHART / "README.md": chart_page(values, schema),
+    }
+
+
 def boards() -> dict[Path, str]:
     """The Grafana boards, where the chart takes them from; they can be imported by hand as well."""
     folder = CHART / "files" / "dashboards"
@@ -74,7 +93,7 @@ def install_manifest() -> dict[Path, str]:
     return {ROOT / "manifests" / "install.yaml": GENERATED + to_yaml(namespace) + rendered}
 
 
-STEPS: tuple[Callable[[], dict[Path, str]], ...] = (crd, boards, install_manifest)
+STEPS: tuple[Callable[[], dict[Path, str]], ...] = (crd, schemas, references, boards, install_manifest)
 
 
 def main() -> int:
