@@ -1,53 +1,46 @@
-"""What runs beside the scheduler under a law: the production plug-in in the engine and the production agent, both in virtual time.
+"""What runs beside the engine under a law: the production agent in virtual time, or a planner of the plug-in on its own.
 
-Nothing here decides anything. The plug-in's own runtime is built with the run's clock; telemetry goes through the real ring, the
-policy and every change through their real documents, checked as over the socket.
+Nothing here decides anything. Telemetry goes through the real ring, the policy and every change through their real documents,
+checked as over the socket.
 """
 
 from __future__ import annotations
 
-import json
-import tempfile
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Protocol
 
 from llmserving_agent.actuation import Actuation, Answer, Outcome
 from llmserving_agent.loop import AgentLoop
 from llmserving_agent.sensors.none import NoFrontEnd, NoGPU
 from llmserving_agent.sensors.ports import PolicyReading
 from llmserving_agent.sensors.ring import RingDirectory
-from llmserving_api.control import RuntimeConfig
+from llmserving_api.control import PlannerChoice, RuntimePatch, SLATargets
 from llmserving_api.policy import LawName, Limits, Policy, Target
 from llmserving_api.policy import Targets as PolicyTargets
-from llmserving_engine.control import ControlError
-from llmserving_engine.process import describe
-from llmserving_engine.ring import RingWriter
-from llmserving_engine.scheduler import live_scheduler_class
-from llmserving_engine.step_control import Runtime
-from llmserving_lab.bench.clock import CONFIG_SECONDS, EPOCH, TICK_SECONDS, Clock
+from llmserving_lab.bench.clock import CONFIG_SECONDS, EPOCH, TICK_SECONDS
 from llmserving_lab.bench.outcome import Targets
+from llmserving_lab.bench.plugin import RANK, PlugIn
 from llmserving_lab.bench.policies import Ceilings
 
 POLICY_DELAY = 1.0
 """Seconds from an edit of the SLA to the agent's reading of it (0.8 s measured on a cluster)."""
 
-RANK = 0
 
+class Beside(Protocol):
+    """What runs beside the engine: a ticker of the simulation that hears of new targets."""
 
-class EngineClock:
-    """The run's clock as the plug-in reads it."""
+    period: float
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def tick(self, now: float) -> None:
+        """Run once at virtual time `now`."""
+        ...
 
-    def monotonic_ns(self) -> int:
-        """Virtual time in nanoseconds."""
-        return round((EPOCH + self._clock.time) * 1e9)
+    def edit(self, targets: Targets, now: float) -> None:
+        """The SLA is edited."""
+        ...
 
-    def wall_ns(self) -> int:
-        """The same: in virtual time the two clocks agree."""
-        return self.monotonic_ns()
+    def decisions(self) -> dict[str, int]:
+        """How often each reason for a decision was given."""
+        ...
 
 
 class PolicyBoard:
@@ -88,75 +81,33 @@ def _target(seconds: float | None, percentile: int) -> Target | None:
     return None if seconds is None else Target(percentile=percentile, target_seconds=seconds)
 
 
-class Beside:
-    """Plug-in and agent of one run. A context manager: the telemetry ring is a file in memory.
-
-    Attributes:
-        board: Where targets are published.
-        period: Seconds between two passes of the agent.
-    """
+class AgentBeside:
+    """The production agent beside the plug-in."""
 
     period = TICK_SECONDS
 
-    def __init__(self, law: LawName, ceilings: Ceilings, clock: Clock) -> None:
+    def __init__(self, law: LawName, ceilings: Ceilings, plugin: PlugIn) -> None:
         """Prepare a run.
 
         Args:
             law: The agent's law.
             ceilings: The engine's start-up bounds, which are the policy's limits too.
-            clock: The run's clock.
+            plugin: The plug-in in the engine.
         """
-        memory = Path("/dev/shm")  # noqa: S108 the ring lies in memory in production too
-        self._folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="llmserving-bench-")
-        self._clock = EngineClock(clock)
-        self.board = PolicyBoard(law, ceilings)
-        folder = Path(self._folder.name)
-        self._ring = RingWriter(folder / f"telemetry-{RANK}.ring", self._clock.monotonic_ns())
-        self._runtime: Runtime | None = None
+        self._plugin = plugin
+        self._board = PolicyBoard(law, ceilings)
         self._config_due = 0.0
         self._loop = AgentLoop(
-            telemetry=RingDirectory(folder),
-            policy=self.board,
+            telemetry=RingDirectory(plugin.folder),
+            policy=self._board,
             gpu=NoGPU("simulated"),
             front_end=NoFrontEnd(),
             wall_clock=lambda now: now,
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._folder.cleanup()
-
-    def scheduler_class(self, base: type) -> type:
-        """The plug-in's scheduler over vLLM's."""
-
-        def runtime(scheduler: Any) -> Runtime:
-            self._runtime = describe(scheduler, self._ring, self._clock)
-            return self._runtime
-
-        return live_scheduler_class(base, runtime)
-
-    @property
-    def runtime(self) -> Runtime:
-        """The plug-in's runtime; there once the scheduler is.
-
-        Raises:
-            RuntimeError: the plug-in does not control this vLLM, or has given up control.
-        """
-        if self._runtime is None:
-            raise RuntimeError("the scheduler has not been made yet")
-        contract = self._runtime.control.contract
-        if contract.mode != "full":
-            raise RuntimeError(f"the plug-in does not control this engine: {contract.reason}")
-        return self._runtime
-
-    def bounds(self) -> tuple[int, int]:
-        """Bounds in force."""
-        applied = self.runtime.control.progress.applied.applied
-        return applied.max_num_seqs, applied.max_num_batched_tokens
+    def edit(self, targets: Targets, now: float) -> None:
+        """Publish new targets."""
+        self._board.publish(targets, at=now)
 
     def tick(self, now: float) -> None:
         """One pass of the agent, as its runner makes it; calls to the engine are answered at once."""
@@ -166,28 +117,60 @@ class Beside:
         engine = loop.engine(RANK)
         if engine.awaits_config or at >= self._config_due:
             self._config_due = at + CONFIG_SECONDS
-            loop.observe(RANK, self._answer(), at)
+            loop.observe(RANK, Answer(Outcome.APPLIED, config=self._plugin.config()), at)
         for actuation in loop.decide(at):
             loop.confirm(RANK, self._patch(actuation), at)
 
     def decisions(self) -> dict[str, int]:
-        """How often each reason was given."""
+        """How often each reason for a decision was given."""
         counts: dict[str, int] = {}
         for (_, reason, _), count in self._loop.engine(RANK).totals.decisions.items():
             counts[str(reason)] = counts.get(str(reason), 0) + count
         return dict(sorted(counts.items()))
 
     def _patch(self, actuation: Actuation) -> Answer:
-        body = json.loads(actuation.patch.model_dump_json(exclude_none=True))
-        try:
-            self.runtime.control.patch(body)
-        except ControlError as error:
-            return Answer(Outcome.REFUSED, status=error.status, message=str(error))
-        return self._answer()
+        status, message = self._plugin.patch(actuation.patch.model_dump_json(exclude_none=True))
+        if status != 200:
+            return Answer(Outcome.REFUSED, status=status, message=message)
+        return Answer(Outcome.APPLIED, config=self._plugin.config())
 
-    def _answer(self) -> Answer:
-        document = json.dumps(self.runtime.control.document())
-        return Answer(Outcome.APPLIED, config=RuntimeConfig.model_validate_json(document))
+
+class PlannerBeside:
+    """A planner of the plug-in with its default parameters, the bounds at the ceilings, and no agent."""
+
+    period = 10.0
+
+    def __init__(self, planner: str, ceilings: Ceilings, plugin: PlugIn) -> None:
+        """Prepare a run with the planner of this name."""
+        self._planner = planner
+        self._ceilings = ceilings
+        self._plugin = plugin
+        self._targets = SLATargets()
+        self._operation = 0
+
+    def edit(self, targets: Targets, now: float) -> None:
+        """Tell the engine its targets."""
+        self._targets = SLATargets(ttft_seconds=targets.ttft, itl_seconds=targets.itl, e2e_seconds=targets.e2e)
+        self.tick(now)
+
+    def tick(self, now: float) -> None:
+        """Renew the lease."""
+        self._operation += 1
+        patch = RuntimePatch(
+            operation_id=self._operation,
+            max_num_seqs=self._ceilings.max_num_seqs,
+            max_num_batched_tokens=self._ceilings.max_num_batched_tokens,
+            lease_seconds=30.0,
+            targets=self._targets,
+            planner=PlannerChoice(name=self._planner) if self._operation == 1 else None,
+        )
+        status, message = self._plugin.patch(patch.model_dump_json(exclude_none=True))
+        if status != 200:
+            raise ValueError(f"policy planner:{self._planner}: {message}")
+
+    def decisions(self) -> dict[str, int]:
+        """None: a planner decides in the engine's steps."""
+        return {}
 
 
 def law_of(name: str) -> LawName:

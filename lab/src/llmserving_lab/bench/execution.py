@@ -12,11 +12,12 @@ from typing import Any
 from vllm.engine import arg_utils
 from vllm.usage.usage_lib import UsageContext
 
-from llmserving_lab.bench.beside import Beside, law_of
+from llmserving_lab.bench.beside import AgentBeside, Beside, PlannerBeside, law_of
 from llmserving_lab.bench.clock import Clock
 from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
 from llmserving_lab.bench.outcome import Outcome, Targets, summarise
 from llmserving_lab.bench.plan import DevicePlan, ReplayPlan, RunPlan, TargetPlan
+from llmserving_lab.bench.plugin import PlugIn
 from llmserving_lab.bench.policies import Ceilings, setup_of
 from llmserving_lab.bench.simulation import RunRecord, Simulation, TargetChange
 from llmserving_lab.device.disturbance import HARDER, Together
@@ -74,11 +75,14 @@ def execute_run(plan: RunPlan) -> dict[str, Any]:
     misses = _Misses(plan.give_up_misses, plan.warmup, len(arrivals)) if plan.give_up_misses is not None else None
     with ExitStack() as stack:
         clock = Clock()
-        beside = None
-        if setup.law is not None:
-            beside = stack.enter_context(Beside(law_of(setup.law), ceilings, clock))
+        plugin = stack.enter_context(PlugIn(clock)) if setup.law or setup.planner else None
+        beside: Beside | None = None
+        if plugin and setup.law:
+            beside = AgentBeside(law_of(setup.law), ceilings, plugin)
+        elif plugin and setup.planner:
+            beside = PlannerBeside(setup.planner, ceilings, plugin)
         with as_card(device):
-            engine = SchedulerEngine(settings, scheduler_class=beside.scheduler_class if beside else None)
+            engine = SchedulerEngine(settings, scheduler_class=plugin.scheduler_class if plugin else None)
         simulation = Simulation(
             engine,
             device,
@@ -86,10 +90,10 @@ def execute_run(plan: RunPlan) -> dict[str, Any]:
             [TargetChange(change.time, _targets(change)) for change in plan.targets],
             clock=clock,
             tickers=(beside,) if beside else (),
-            on_targets=(lambda targets: beside.board.publish(targets, at=clock.time)) if beside else None,
+            on_targets=beside.edit if beside else None,
             cutoff=cutoff,
             give_up=misses,
-            bounds=beside.bounds if beside else None,
+            bounds=plugin.bounds if plugin else None,
         )
         record = simulation.run()
         decisions = beside.decisions() if beside else {}

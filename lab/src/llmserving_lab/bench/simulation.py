@@ -85,7 +85,7 @@ class Simulation:
         *,
         clock: Clock | None = None,
         tickers: Sequence[Ticker] = (),
-        on_targets: Callable[[Targets], None] | None = None,
+        on_targets: Callable[[Targets, float], None] | None = None,
         cutoff: float = float("inf"),
         give_up: Callable[[RunRecord], bool] | None = None,
         bounds: Callable[[], tuple[int, int]] | None = None,
@@ -99,7 +99,7 @@ class Simulation:
             targets: Targets by time; the first must be at or before the first arrival.
             clock: The clock that production code in the engine or the tickers was given.
             tickers: Run beside the engine, each at its period.
-            on_targets: Told of every change of targets, the first included.
+            on_targets: Told of every change of targets and its time, the first included.
             cutoff: Virtual time at which the run ends with requests undone.
             bounds: Bounds in force; by default what the scheduler itself holds.
             give_up: Asked once a virtual second; True ends the run (a search has seen enough).
@@ -267,7 +267,7 @@ class Simulation:
             if time == change:
                 self._now_targets = self._targets.popleft().targets
                 if self._on_targets:
-                    self._on_targets(self._now_targets)
+                    self._on_targets(self._now_targets, time)
             elif time == abort:
                 self._abort(heappop(self._aborts)[1], time)
             elif time == arrival:

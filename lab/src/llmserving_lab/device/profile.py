@@ -126,7 +126,7 @@ def _shape(path: Path, meta: dict[str, Any], model: str) -> ModelShape | None:
         return ModelShape(
             **{name: float(value) if name == "parameters" else int(value) for name, value in given.items()}
         )
-    except (TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProfileError(f"{path}: shape: {error}; its fields are numbers: {', '.join(fields)}") from None
 
 
