@@ -84,7 +84,7 @@ def create(name: str) -> list[Path]:
         ClusterError: the groups cannot be made, and why.
     """
     if is_v2():
-        return [_create_v2(name, MOUNT_POINT)]
+        return [create_v2(name, MOUNT_POINT)]
     hierarchies = v1_hierarchies(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
     if not hierarchies:
         raise ClusterError("no control groups are mounted below /sys/fs/cgroup: mount cgroup v1 or v2 there")
@@ -105,7 +105,12 @@ def create(name: str) -> list[Path]:
     return groups
 
 
-def _create_v2(name: str, mount_point: Path) -> Path:
+def create_v2(name: str, mount_point: Path) -> Path:
+    """Make a group at the top of the unified hierarchy, with the controllers a node needs.
+
+    Raises:
+        ClusterError: the controllers cannot be handed down.
+    """
     available = (mount_point / "cgroup.controllers").read_text().split()
     wanted = [controller for controller in V2_CONTROLLERS if controller in available]
     try:

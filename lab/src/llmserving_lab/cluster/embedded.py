@@ -20,6 +20,7 @@ from llmserving_lab.cluster import debian, guardian
 from llmserving_lab.cluster.api import ApiClient
 from llmserving_lab.cluster.certificates import Authority
 from llmserving_lab.cluster.errors import ClusterError
+from llmserving_lab.cluster.forwarder import SOCKET as FORWARDER_SOCKET
 from llmserving_lab.cluster.forwarder import request_forward
 from llmserving_lab.cluster.locations import cache_root
 from llmserving_lab.cluster.namespace import Manifest
@@ -33,7 +34,7 @@ from llmserving_lab.cluster.plan import (
     cluster_plan,
     kubeconfig,
 )
-from llmserving_lab.cluster.progress import step
+from llmserving_lab.cluster.progress import say, step
 from llmserving_lab.cluster.tools import CONTROL_PLANE, KUBERNETES_VERSION, NODE, Toolchain
 from llmserving_lab.images.archive import single_file_image
 
@@ -93,12 +94,16 @@ class EmbeddedCluster:
         """
         readable, writable = os.pipe()
         try:
-            cluster = _launch(name or f"c{os.getpid()}-{secrets.token_hex(2)}", node=node, lifeline=readable)
+            unique = f"c{os.getpid()}-{secrets.token_hex(2)}"
+            cluster, process = _launch(name or unique, node=node, lifeline=readable)
             try:
                 cluster.set_node_capacity(capacity or {})
                 yield cluster
             finally:
+                if process.poll() is not None:
+                    say(f"the cluster ended by itself: {_last_words(process)}")
                 cluster.stop()
+                process.wait()
         finally:
             os.close(readable)
             os.close(writable)
@@ -110,7 +115,7 @@ class EmbeddedCluster:
         Raises:
             ClusterError: what is missing, or which component failed.
         """
-        return _launch(name, node=node, lifeline=None)
+        return _launch(name, node=node, lifeline=None)[0]
 
     @classmethod
     def attach(cls, name: str) -> EmbeddedCluster | None:
@@ -225,15 +230,17 @@ def _clusters() -> Path:
     return cache_root() / "clusters"
 
 
-def _launch(name: str, *, node: bool, lifeline: int | None) -> EmbeddedCluster:
+def _launch(name: str, *, node: bool, lifeline: int | None) -> tuple[EmbeddedCluster, subprocess.Popen[str]]:
+    """Start a cluster and wait until it is ready; returns it with its guardian."""
     programs = _prerequisites(node=node)
-    state = _new_state(name)
+    claim = _claim(name)
     started = time.monotonic()
     with step(f"starting Kubernetes {KUBERNETES_VERSION}" + ("" if node else " (control plane only)")):
-        plan = _write_state(state, programs, node=node)
-        Manifest(node, plan.before_api, plan.after_api, (str(cache_root()),)).write(state)
-        process = _start_guardian(state, lifeline)
-        cluster = EmbeddedCluster(state, programs, 0.0)
+        with claim.lock:
+            plan = _write_state(claim.state, programs, node=node)
+            Manifest(node, plan.before_api, plan.after_api, (str(cache_root()),)).write(claim.state)
+            process = _start_guardian(claim, lifeline)
+        cluster = EmbeddedCluster(claim.state, programs, 0.0)
         try:
             _wait_ready(cluster, process, node=node)
         except BaseException:
@@ -246,21 +253,28 @@ def _launch(name: str, *, node: bool, lifeline: int | None) -> EmbeddedCluster:
         "programs": {program: str(path) for program, path in programs.items()},
         "ready_seconds": cluster.ready_seconds,
     }
-    (state / _FACTS).write_text(json.dumps(facts))
-    return cluster
+    (claim.state / _FACTS).write_text(json.dumps(facts))
+    return cluster, process
 
 
-def _start_guardian(state: Path, lifeline: int | None) -> subprocess.Popen[str]:
-    kept = [lifeline] if lifeline is not None else []
-    with (state / "logs" / "guardian.log").open("a") as log:  # never the starter's own: whoever reads that would wait
+def _start_guardian(claim: guardian.Claim, lifeline: int | None) -> subprocess.Popen[str]:
+    inherited = [claim.lock.fileno()] + ([lifeline] if lifeline is not None else [])
+    log_file = claim.state / "logs" / "guardian.log"
+    with log_file.open("a") as log:  # never the starter's own error output: whoever reads that would wait for its end
         return subprocess.Popen(
-            [sys.executable, "-m", "llmserving_lab.cluster.guardian", str(state), *map(str, kept)],
+            [sys.executable, "-m", "llmserving_lab.cluster.guardian", str(claim.state), *map(str, inherited)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            pass_fds=kept,
+            pass_fds=inherited,
         )
+
+
+def _last_words(process: subprocess.Popen[str]) -> str:
+    """What a guardian that has ended said."""
+    said = process.stdout.read().strip().splitlines() if process.stdout else []
+    return said[-1] if said else "the guardian was ended"
 
 
 def _prerequisites(*, node: bool) -> dict[str, Path]:
@@ -279,20 +293,14 @@ def _prerequisites(*, node: bool) -> dict[str, Path]:
     return programs | ({"runc": runc} if runc else {})
 
 
-def _new_state(name: str) -> Path:
+def _claim(name: str) -> guardian.Claim:
     if not _NAME.fullmatch(name):
         raise ClusterError(f"cluster name {name!r}: use up to 32 lower-case letters, digits and dashes")
-    _clusters().mkdir(parents=True, exist_ok=True)
-    guardian.sweep(_clusters())
-    state = _clusters() / name
-    try:
-        state.mkdir(mode=0o711)
-    except FileExistsError:
-        raise ClusterError(f"cluster {name} is already running: llmserving-lab cluster down --name {name}") from None
-    longest = state / "forwarder.sock"
+    longest = _clusters() / name / FORWARDER_SOCKET
     if len(str(longest)) > _LONGEST_SOCKET_PATH:
         raise ClusterError(f"{longest} is too long for a Unix socket: set XDG_CACHE_HOME to a shorter path")
-    return state
+    guardian.sweep(_clusters())
+    return guardian.claim(_clusters(), name)
 
 
 def _write_state(state: Path, programs: Mapping[str, Path], *, node: bool) -> Plan:
@@ -330,8 +338,7 @@ def _wait_ready(cluster: EmbeddedCluster, process: subprocess.Popen[str], *, nod
             if api.ready() and (not node or api.node_ready(NODE_NAME)):
                 return
         time.sleep(0.1)
-    said = process.stdout.read().strip().splitlines() if process.stdout else []
-    raise ClusterError(f"the cluster did not start: {said[-1] if said else 'the guardian was ended'}")
+    raise ClusterError(f"the cluster did not start: {_last_words(process)}")
 
 
 def _load_pause(cluster: EmbeddedCluster) -> None:

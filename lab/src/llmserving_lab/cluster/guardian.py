@@ -1,9 +1,9 @@
 """The one process of a cluster on the host's side: starts the namespaces and clears up after them.
 
-Run as `python -m llmserving_lab.cluster.guardian STATE_FOLDER [LIFELINE]`. The lifeline is the read end of a pipe whose
-other end the starter holds: when the starter goes, however it goes, the pipe ends and so does the cluster. Without one
-the cluster lives until SIGTERM. When the guardian itself is killed, the kernel ends the namespaces (parent-death
-signals), and the next start or `cluster status` removes the empty groups and the folder (`sweep`).
+Run as `python -m llmserving_lab.cluster.guardian STATE_FOLDER LOCK [LIFELINE]`, the latter two inherited descriptors.
+The lifeline is the read end of a pipe whose other end the starter holds: when the starter goes, however it goes, the
+pipe ends and so does the cluster. Without one the cluster lives until SIGTERM. When the guardian itself is killed, the
+kernel ends the namespaces (parent-death signals), and the next start or `cluster status` removes what is left (`sweep`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from llmserving_lab.cluster import cgroups
 from llmserving_lab.cluster.errors import ClusterError
@@ -60,26 +61,54 @@ class Processes:
 def main() -> None:
     """Guard one cluster from its start to its end. On failure the reason is the last line of output."""
     state = Path(sys.argv[1])
-    lifeline = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    lifeline = int(sys.argv[3]) if len(sys.argv) > 3 else None
+    os.set_inheritable(int(sys.argv[2]), False)  # the lock: held by this process alone, until it ends
     os.setsid()  # a Ctrl-C at the terminal is the starter's to act on
-    with _held(state):
-        try:
-            groups = cgroups.create(f"llmserving-{state.name}")
-        except ClusterError as error:
-            print(error, flush=True)
-            shutil.rmtree(state)
-            raise SystemExit(1) from error
-        (state / GROUPS).write_text(json.dumps([str(group) for group in groups]))
-        stopping = _stop_requests()
-        namespace = _start(state, groups)
-        Processes(os.getpid(), namespace.pid).write(state)
-        ended_by_itself = _wait(namespace, lifeline, stopping)
-        _end(namespace)
-        if ended_by_itself:
-            with contextlib.suppress(OSError):  # a detached starter no longer listens
-                print(_failure(state), flush=True)
-        clear(state)
+    try:
+        groups = cgroups.create(f"llmserving-{state.name}")
+    except ClusterError as error:
+        print(error, flush=True)
+        shutil.rmtree(state)
+        raise SystemExit(1) from error
+    (state / GROUPS).write_text(json.dumps([str(group) for group in groups]))
+    stopping = _stop_requests()
+    namespace = _start(state, groups)
+    Processes(os.getpid(), namespace.pid).write(state)
+    ended_by_itself = _wait(namespace, lifeline, stopping)
+    _end(namespace)
+    if ended_by_itself:
+        with contextlib.suppress(OSError):  # a detached starter no longer listens
+            print(_failure(state), flush=True)
+    clear(state)
     raise SystemExit(1 if ended_by_itself else 0)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A name taken and its empty state folder, locked."""
+
+    state: Path
+    lock: IO[str]
+    """Whoever holds it open keeps the cluster from being swept: first the starter, then the guardian."""
+
+
+def claim(clusters: Path, name: str) -> Claim:
+    """Take a name.
+
+    Raises:
+        ClusterError: a cluster of that name is running.
+    """
+    clusters.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=clusters, prefix=".new-"))
+    draft.chmod(0o711)
+    lock = (draft / LOCK).open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        draft.rename(clusters / name)  # fails where the folder of another cluster is
+    except OSError:
+        shutil.rmtree(draft)
+        raise ClusterError(f"cluster {name} is already running: llmserving-lab cluster down --name {name}") from None
+    return Claim(clusters / name, lock)
 
 
 def clear(state: Path) -> None:
@@ -91,22 +120,10 @@ def clear(state: Path) -> None:
 
 def sweep(clusters: Path) -> None:
     """Clear what killed guardians have left behind."""
-    for state in clusters.iterdir() if clusters.is_dir() else ():
-        if (state / LOCK).is_file():
-            with contextlib.suppress(BlockingIOError), _held(state):
-                clear(state)
-
-
-@contextlib.contextmanager
-def _held(state: Path) -> Iterator[None]:
-    """Hold the lock that says this cluster is alive.
-
-    Raises:
-        BlockingIOError: another process holds it.
-    """
-    with (state / LOCK).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+    for lock_file in clusters.glob(f"*/{LOCK}"):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), lock_file.open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            clear(lock_file.parent)
 
 
 def _stop_requests() -> int:
