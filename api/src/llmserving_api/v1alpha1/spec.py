@@ -185,8 +185,8 @@ class Batching(Model):
         LawName,
         Field(
             description="policy is the law that decides: Static keeps the maxima, Memory fills the KV cache, SLA keeps "
-            "the latency targets, MemorySLA takes the smaller of both. Experimental: Wait admits in groups, NestedWait "
-            "lets long outputs gather too."
+            "the latency targets, MemorySLA takes the smaller of both, Predictive learns step times and plans by token "
+            "deadlines. Experimental: Wait admits in groups, NestedWait lets long outputs gather too."
         ),
     ] = DEFAULT_LAW
     max_num_seqs: Annotated[SeqsLimits, Field(description="maxNumSeqs limits the requests in a batch.")] = SeqsLimits()
