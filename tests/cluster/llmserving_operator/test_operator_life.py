@@ -1,0 +1,126 @@
+"""The normal life of a resource: create, edit, scale, delete."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Eventually = Callable[..., Any]
+CHILDREN = ("deployment", "service", "serviceaccount", "networkpolicy", "poddisruptionbudget")
+
+
+def condition(resource: dict[str, Any], kind: str) -> dict[str, Any]:
+    found = [c for c in resource.get("status", {}).get("conditions", ()) if c["type"] == kind]
+    return found[0] if found else {}
+
+
+def pods_of(kubectl: Any, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = kubectl.list("pods", f"llmserving.io/name={name}")
+    return found
+
+
+def policies_of(kubectl: Any, name: str) -> list[dict[str, Any]]:
+    annotations = [pod["metadata"]["annotations"].get("llmserving.io/policy") for pod in pods_of(kubectl, name)]
+    return [json.loads(text) for text in annotations if text]
+
+
+@pytest.fixture
+def created(kubectl: Any, new_resource: Callable[..., Any], eventually: Eventually) -> str:
+    """Name of a resource with two pods that have the policy."""
+    resource = new_resource(replicas=2)
+    kubectl.apply(resource)
+    name: str = resource["metadata"]["name"]
+    eventually(lambda: len(policies_of(kubectl, name)) == 2)
+    return name
+
+
+def test_a_resource_becomes_its_children(kubectl: Any, created: str, eventually: Eventually) -> None:
+    uid = kubectl.get("llms", created)["metadata"]["uid"]
+
+    for kind in CHILDREN:
+        (reference,) = kubectl.get(kind, created)["metadata"]["ownerReferences"]
+        assert (reference["uid"], reference["controller"]) == (uid, True)
+    seed = json.loads(kubectl.get("configmap", f"{created}-policy")["data"]["policy.json"])
+    assert policies_of(kubectl, created) == [seed, seed]
+    assert seed["sla"]["inter_token_latency"]["target_seconds"] == 0.05
+
+    status = eventually(lambda: kubectl.get("llms", created).get("status"))
+    assert len(status["conditions"]) == 12
+    assert status["url"] == f"http://{created}.shared.svc"
+
+
+def test_a_live_edit_reaches_running_pods_and_restarts_none(kubectl: Any, created: str, eventually: Eventually) -> None:
+    before = kubectl.get("deployment", created)["metadata"]["generation"]
+    uids = {pod["metadata"]["uid"] for pod in pods_of(kubectl, created)}
+
+    for change in (
+        {"sla": {"interTokenLatency": {"target": "33ms"}}},
+        {"batching": {"mode": "Advise", "maxNumSeqs": {"min": 16}}},
+        {"batching": {"policy": "SLA"}},
+    ):
+        kubectl.patch("llms", created, {"spec": change})
+        generation = kubectl.get("llms", created)["metadata"]["generation"]
+        eventually(lambda g=generation: [p["revision"] for p in policies_of(kubectl, created)] == [g, g])
+
+    policy = policies_of(kubectl, created)[0]
+    assert policy["sla"]["inter_token_latency"]["target_seconds"] == 0.033
+    assert (policy["mode"], policy["law"], policy["max_num_seqs"]["min"]) == ("Advise", "SLA", 16)
+    eventually(lambda: json.loads(kubectl.get("configmap", f"{created}-policy")["data"]["policy.json"]) == policy)
+    assert kubectl.get("deployment", created)["metadata"]["generation"] == before
+    assert {pod["metadata"]["uid"] for pod in pods_of(kubectl, created)} == uids
+
+
+def test_a_new_ceiling_rolls_the_pods_and_is_remembered(kubectl: Any, created: str, eventually: Eventually) -> None:
+    kubectl.patch("llms", created, {"spec": {"batching": {"maxNumSeqs": {"max": 128}}}})
+
+    def arguments() -> list[str]:
+        template = kubectl.get("deployment", created)["spec"]["template"]
+        found: list[str] = template["spec"]["containers"][0]["args"]
+        return found
+
+    eventually(lambda: "--max-num-seqs=128" in arguments())
+    eventually(lambda: [r["revision"] for r in revisions(kubectl, created)] == [2])
+
+
+def revisions(kubectl: Any, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = kubectl.list("controllerrevisions", f"llmserving.io/name={name}")
+    return found
+
+
+def test_kubectl_scale_changes_the_replicas_alone(kubectl: Any, created: str, eventually: Eventually) -> None:
+    uids = {pod["metadata"]["uid"] for pod in pods_of(kubectl, created)}
+
+    kubectl.run("scale", "llms", created, "--replicas=3")
+
+    eventually(lambda: len(policies_of(kubectl, created)) == 3)
+    assert uids < {pod["metadata"]["uid"] for pod in pods_of(kubectl, created)}
+    assert kubectl.get("deployment", created)["spec"]["replicas"] == 3
+
+
+def test_what_others_change_is_put_back(kubectl: Any, created: str, eventually: Eventually) -> None:
+    kubectl.run("delete", "service", created)
+    kubectl.run("scale", "deployment", created, "--replicas=5")
+    kubectl.patch("configmap", f"{created}-policy", {"data": {"policy.json": "{}"}})
+
+    eventually(lambda: kubectl.get("service", created))
+    eventually(lambda: kubectl.get("deployment", created)["spec"]["replicas"] == 2)
+    eventually(lambda: "revision" in kubectl.get("configmap", f"{created}-policy")["data"]["policy.json"])
+
+
+def test_while_paused_nothing_is_changed(kubectl: Any, created: str, eventually: Eventually) -> None:
+    kubectl.patch("llms", created, {"spec": {"paused": True, "replicas": 4}})
+
+    eventually(lambda: condition(kubectl.get("llms", created), "Progressing").get("reason") == "Paused")
+    assert kubectl.get("deployment", created)["spec"]["replicas"] == 2
+
+    kubectl.patch("llms", created, {"spec": {"paused": False}})
+    eventually(lambda: kubectl.get("deployment", created)["spec"]["replicas"] == 4)
+
+
+def test_deleting_leaves_nothing(kubectl: Any, created: str, eventually: Eventually) -> None:
+    assert "finalizers" not in kubectl.get("llms", created)["metadata"]
+    kubectl.run("delete", "llms", created)
+
+    kinds = ",".join((*CHILDREN, "configmap", "controllerrevision", "replicaset", "pod"))
+    eventually(lambda: kubectl.list(kinds, f"llmserving.io/name={created}") == [])
