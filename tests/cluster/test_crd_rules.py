@@ -23,7 +23,8 @@ SAMPLES = sorted((ROOT / "manifests" / "samples").glob("*.yaml"))
 def resources(control_plane: EmbeddedCluster) -> client.CustomObjectsApi:
     """A client for LLMServings; applying the CRD at all shows that every rule compiles within the cost budget."""
     control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds" / "llmservings.yaml"))
-    control_plane.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", "--timeout=30s")
+    established = 'jsonpath={.status.conditions[?(@.type=="Established")].status}=True'
+    control_plane.kubectl("wait", f"--for={established}", f"crd/{PLURAL}.{GROUP}", "--timeout=30s")
     control_plane.kubectl("create", "namespace", NAMESPACE)
     return client.CustomObjectsApi(config.new_client_from_config(str(control_plane.kubeconfig)))
 
