@@ -65,6 +65,15 @@ tools: setup ## Build the pinned programs of the cluster and its tests (about 10
 images: setup ## Build the images operator, agent, engine and print their sizes
 	@$(PY) -m llmserving_lab.images
 
+.PHONY: engine-env
+engine-env: setup ## Build the environment with real vLLM that the simulated device runs in (6 GB, cached)
+	@$(PY) -m llmserving_lab.environment > /dev/null
+
+##@ Demo
+.PHONY: demo
+demo: setup tools ## The main job on this machine: a cluster, engines, traffic, edits, a report (TRACE=, KUBECONFIG=)
+	@TRACE="$(TRACE)" $(VENV)/bin/llmserving-lab demo
+
 ##@ Tests
 .PHONY: contract
 contract: setup ## Agent's client and reader against the plug-in's real server and ring
@@ -72,7 +81,7 @@ contract: setup ## Agent's client and reader against the plug-in's real server a
 
 .PHONY: simulation
 simulation: setup engine-env ## The real vLLM on a simulated device, and on CPU kernels
-	@PYTHONPATH=engine/src:lab/src:agent/src:api/src $$($(PY) -m llmserving_lab.environment) -m pytest tests/simulation -q
+	@$(PY) -m llmserving_lab.environment -m pytest tests/simulation -q
 
 .PHONY: cluster
 cluster: setup tools ## A real API server: CRD, CEL, server-side apply, the operator

@@ -4,6 +4,7 @@ import typer
 
 from llmserving_lab.bench.cli import bench
 from llmserving_lab.cluster.cli import cluster_app
+from llmserving_lab.demo.cli import demo
 from llmserving_lab.validate.cli import validate
 
 app = typer.Typer(
@@ -13,6 +14,7 @@ app = typer.Typer(
     help="Try, measure and demonstrate LLMServing on a machine without a GPU.",
 )
 app.add_typer(cluster_app, name="cluster")
+app.command()(demo)
 app.command()(bench)
 app.command()(validate)
 

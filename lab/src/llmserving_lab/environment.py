@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -157,3 +157,19 @@ def _run(command: list[str]) -> None:
             f"the engine's environment could not be built: {reason}\n"
             "A first build needs Python's package index and 9 GB of free space; with both, run it again."
         )
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Without arguments: print the environment's Python, built where missing. With arguments: run it with them."""
+    try:
+        environment = engine_environment()
+    except EnvironmentUnavailableError as error:
+        sys.exit(f"engine environment: {error}")
+    if not arguments:
+        print(environment.python)
+        return
+    os.execve(environment.python, [str(environment.python), *arguments], environment.variables())  # noqa: S606
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

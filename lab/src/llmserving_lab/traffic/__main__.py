@@ -1,4 +1,4 @@
-"""A traffic process: reads a load, sends it, writes one line per request as it ends.
+"""A traffic process: reads a load, writes when it begins, sends it, writes one line per request as it ends.
 
 A process of its own, so that what it measures is not disturbed by whoever watches; the demo starts it inside the
 cluster's network, where the Service's address exists.
@@ -10,11 +10,15 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 
 from llmserving_lab.traces.arrival import Arrival
 from llmserving_lab.traffic.client import Endpoint, send_load
 from llmserving_lab.traffic.record import RequestRecord
+
+LEAD_SECONDS = 0.5
+"""Between the announcement and the first request."""
 
 
 def write_load(path: Path, arrivals: list[Arrival]) -> None:
@@ -40,7 +44,10 @@ def main() -> None:
         sys.stdout.write(record.to_json() + "\n")
         sys.stdout.flush()
 
-    asyncio.run(send_load(read_load(options.load), Endpoint(options.url, options.model), on_end, seed=options.seed))
+    load, endpoint = read_load(options.load), Endpoint(options.url, options.model)
+    start = time.monotonic() + LEAD_SECONDS
+    print(start, flush=True)
+    asyncio.run(send_load(load, endpoint, on_end, start=start, seed=options.seed))
 
 
 if __name__ == "__main__":

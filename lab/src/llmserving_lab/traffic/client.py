@@ -36,15 +36,19 @@ class Endpoint:
 
 
 async def send_load(
-    arrivals: Sequence[Arrival], endpoint: Endpoint, on_end: Callable[[RequestRecord], None], *, seed: int = 0
+    arrivals: Sequence[Arrival],
+    endpoint: Endpoint,
+    on_end: Callable[[RequestRecord], None],
+    *,
+    start: float,
+    seed: int = 0,
 ) -> None:
-    """Send every request at its time after now and report each as it ends; returns when all have ended."""
+    """Send every request at its time after `start` (monotonic clock) and report each as it ends; returns after the last."""
     timeout = aiohttp.ClientTimeout(total=endpoint.timeout_seconds)
     # A connection for each request: kube-proxy spreads connections over the engines, not requests.
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     content = random.Random(seed)  # noqa: S311
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session, asyncio.TaskGroup() as tasks:
-        start = time.monotonic()
         for arrival in arrivals:
             await asyncio.sleep(start + arrival.time - time.monotonic())
             prompt = content.choices(CONTENT_TOKENS, k=arrival.prompt_tokens)

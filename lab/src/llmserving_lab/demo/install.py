@@ -1,0 +1,145 @@
+"""Puts the operator and the resource into a cluster, with kubectl as a user would."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llmserving_lab.cluster.errors import ClusterError
+from llmserving_lab.cluster.locations import cache_root, repository_root
+from llmserving_lab.cluster.progress import step
+from llmserving_lab.demo.settings import MODEL, NAME, NAMESPACE
+from llmserving_lab.demo.site import Site
+from llmserving_lab.environment import EngineEnvironment
+from llmserving_lab.images.build import Image
+from llmserving_lab.nvml.library import build_library
+
+OPERATOR_NAMESPACE = "llmserving-system"
+OPERATOR_SECONDS = 90
+READY_SECONDS = 240
+POLL_SECONDS = 0.5
+
+
+def install_operator(site: Site, images: Mapping[str, Image], folder: Path) -> None:
+    """Apply `manifests/install.yaml` with the built images, as a kustomization, and wait until the operator runs.
+
+    Raises:
+        ClusterError: it does not start; the message holds what its pod says.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "install.yaml").write_text((repository_root() / "manifests" / "install.yaml").read_text())
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(_kustomization(images), sort_keys=False))
+    with step("installing the operator"):
+        site.kubectl("apply", "--server-side", f"--kustomize={folder}")
+        try:
+            site.kubectl(
+                "rollout",
+                "status",
+                "deployment/llmserving-operator",
+                f"--namespace={OPERATOR_NAMESPACE}",
+                f"--timeout={OPERATOR_SECONDS}s",
+            )
+        except ClusterError as error:
+            raise ClusterError(f"the operator does not start: {error}\n{_operator_says(site)}") from error
+
+
+def _kustomization(images: Mapping[str, Image]) -> dict[str, Any]:
+    operator, _, tag = images["operator"].name.rpartition(":")
+    environment = {
+        "LLMSERVING_OPERATOR_AGENT_IMAGE": images["agent"].name,
+        "LLMSERVING_OPERATOR_PLUGIN_IMAGE": "",
+        # The demo's resource brings vLLM in by a hostPath volume.
+        "LLMSERVING_OPERATOR_TEMPLATE_POLICY": "Unrestricted",
+    }
+    container = {"name": "operator", "env": [{"name": name, "value": value} for name, value in environment.items()]}
+    return {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["install.yaml"],
+        "images": [{"name": "llmserving/operator", "newName": operator, "newTag": tag}],
+        "patches": [
+            {
+                "target": {"kind": "Deployment", "name": "llmserving-operator"},
+                "patch": yaml.safe_dump(
+                    {
+                        "apiVersion": "apps/v1",
+                        "kind": "Deployment",
+                        "metadata": {"name": "llmserving-operator"},
+                        "spec": {"template": {"spec": {"containers": [container]}}},
+                    }
+                ),
+            }
+        ],
+    }
+
+
+def _operator_says(site: Site) -> str:
+    try:
+        return site.kubectl(
+            "logs", "deployment/llmserving-operator", f"--namespace={OPERATOR_NAMESPACE}", "--tail=20"
+        ).strip()
+    except ClusterError as error:
+        return str(error)
+
+
+def make_model(environment: EngineEnvironment) -> Path:
+    """The folder of served models, made where it is missing; pods mount it."""
+    models = cache_root() / "models"
+    if not (models / MODEL / "config.json").is_file():
+        with step("making the model's folder"):
+            command = [str(environment.python), "-m", "llmserving_lab.model.folder", str(models / MODEL)]
+            subprocess.run(command, env=environment.variables(), check=True, capture_output=True)
+    return models
+
+
+def resource(images: Mapping[str, Image], environment: EngineEnvironment, *, replicas: int) -> dict[str, Any]:
+    """The manifest the demo applies, with this machine's paths in it."""
+    places = {
+        "ENGINE_IMAGE": images["engine"].name,
+        "VLLM_SITE_PACKAGES": str(environment.site_packages.resolve()),
+        "MODELS": str(make_model(environment).resolve()),
+        "NVML_LIBRARY": str(build_library().resolve()),
+    }
+    text = files("llmserving_lab.demo").joinpath("chat.yaml").read_text()
+    for place, value in places.items():
+        text = text.replace(place, value)
+    manifest: dict[str, Any] = yaml.safe_load(text)
+    manifest["spec"]["replicas"] = replicas
+    return manifest
+
+
+def apply(site: Site, manifest: Mapping[str, Any], path: Path) -> None:
+    """Write the manifest and `kubectl apply` it."""
+    path.write_text(yaml.safe_dump(dict(manifest), sort_keys=False))
+    site.kubectl("apply", f"--filename={path}", f"--namespace={NAMESPACE}")
+
+
+def wait_ready(site: Site) -> float:
+    """Wait until the resource is Ready; returns the seconds it took from this call.
+
+    Raises:
+        ClusterError: it is not Ready in time; the message holds its conditions and the pods' state.
+    """
+    start = time.monotonic()
+    conditions: list[dict[str, Any]] = []
+    with step(f"waiting until {NAME} is Ready"):
+        while time.monotonic() - start < READY_SECONDS:
+            found = [one for one in site.objects("llmservings", NAMESPACE) if one["metadata"]["name"] == NAME]
+            conditions = found[0].get("status", {}).get("conditions", []) if found else []
+            if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
+                return time.monotonic() - start
+            time.sleep(POLL_SECONDS)
+    said = "\n".join(f"  {one['type']}={one['status']} {one['reason']}: {one.get('message', '')}" for one in conditions)
+    pods = site.kubectl("get", "pods", f"--namespace={NAMESPACE}")
+    raise ClusterError(f"{NAME} is not Ready after {READY_SECONDS} s:\n{said}\n{pods}")
+
+
+def engine_pods(site: Site) -> list[dict[str, Any]]:
+    """Pods of the resource."""
+    return site.objects("pods", NAMESPACE, f"llmserving.io/name={NAME}")

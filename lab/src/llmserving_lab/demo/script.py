@@ -1,0 +1,160 @@
+"""What happens when: the edits of the demo and the phases they divide it into. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+RELAXED_SECONDS = 0.1
+TIGHT_SECONDS = 0.03
+TTFT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One edit of the resource, as a user would make it.
+
+    Attributes:
+        at: Seconds after the traffic began.
+        change: What it does, in words.
+        patch: The merge patch for `kubectl patch`; with `apply`, the manifest with this change is applied.
+        apply: Use `kubectl apply` of the edited manifest.
+        ttft_seconds: Target of the time to first token from here on; None: unchanged.
+        itl_seconds: Target of the inter-token latency from here on; None: unchanged.
+        phase: Name of the phase that begins with it; empty: the phase goes on.
+        settle_seconds: How much of the phase belongs to a phase of its own, "settling".
+    """
+
+    at: float
+    change: str
+    patch: Mapping[str, Any]
+    apply: bool = False
+    ttft_seconds: float | None = None
+    itl_seconds: float | None = None
+    phase: str = ""
+    settle_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of the run with the same targets.
+
+    Attributes:
+        name: What the report calls it.
+        start: Seconds after the traffic began.
+        end: Seconds after the traffic began.
+        ttft_seconds: Target in force.
+        itl_seconds: Target in force.
+    """
+
+    name: str
+    start: float
+    end: float
+    ttft_seconds: float
+    itl_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The whole course of the demo.
+
+    Attributes:
+        edits: In order of time.
+        seconds: Length of the traffic.
+        ttft_seconds: Target at the beginning.
+        itl_seconds: Target at the beginning.
+        first_phase: Name of the phase before the first edit.
+    """
+
+    edits: tuple[Edit, ...]
+    seconds: float
+    ttft_seconds: float = TTFT_SECONDS
+    itl_seconds: float = RELAXED_SECONDS
+    first_phase: str = "relaxed"
+    phases: tuple[Phase, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phases", tuple(self._phases()))
+
+    def _phases(self) -> list[Phase]:
+        current = Phase(self.first_phase, 0.0, self.seconds, self.ttft_seconds, self.itl_seconds)
+        phases: list[Phase] = []
+        for edit in self.edits:
+            ttft = edit.ttft_seconds if edit.ttft_seconds is not None else current.ttft_seconds
+            itl = edit.itl_seconds if edit.itl_seconds is not None else current.itl_seconds
+            if not edit.phase:
+                current = replace(current, ttft_seconds=ttft, itl_seconds=itl)
+                continue
+            phases.append(replace(current, end=edit.at))
+            start = edit.at
+            if edit.settle_seconds:
+                start = edit.at + edit.settle_seconds
+                phases.append(Phase(f"{edit.phase}, settling", edit.at, start, ttft, itl))
+            current = Phase(edit.phase, start, self.seconds, ttft, itl)
+        return [*phases, current]
+
+    def goals_at(self, time: float) -> tuple[float, float]:
+        """Targets (TTFT, ITL) in force at a time."""
+        ttft, itl = self.ttft_seconds, self.itl_seconds
+        for edit in self.edits:
+            if edit.at <= time:
+                ttft = edit.ttft_seconds if edit.ttft_seconds is not None else ttft
+                itl = edit.itl_seconds if edit.itl_seconds is not None else itl
+        return ttft, itl
+
+
+def standard_script() -> Script:
+    """Twelve edits in two and a half minutes: targets, mode, policy and limits, by patch and by apply."""
+    return Script(
+        edits=(
+            _itl(25, "30ms", phase="tight", settle_seconds=20),
+            _itl(75, "100ms", phase="relaxed again"),
+            _mode(95, "Advise", phase="advice only"),
+            _mode(107, "Auto", phase="automatic again"),
+            _policy(117, "SLA", phase="policy SLA"),
+            _itl(123, "60ms", phase="many edits"),
+            Edit(
+                127,
+                "TTFT target 2s → 3s",
+                _sla("timeToFirstToken", "3s"),
+                ttft_seconds=3.0,
+            ),
+            Edit(131, "least maxNumSeqs 8 → 16", {"spec": {"batching": {"maxNumSeqs": {"min": 16}}}}),
+            _policy(135, "MemorySLA"),
+            Edit(
+                139,
+                "kubectl apply: TTFT target 2s",
+                _sla("timeToFirstToken", "2s"),
+                apply=True,
+                ttft_seconds=2.0,
+            ),
+            _itl(143, "80ms"),
+            _itl(147, "100ms"),
+        ),
+        seconds=152.0,
+    )
+
+
+def _itl(at: float, target: str, *, phase: str = "", settle_seconds: float = 0.0) -> Edit:
+    seconds = float(target.removesuffix("ms")) / 1000
+    return Edit(
+        at,
+        f"ITL target {target}",
+        _sla("interTokenLatency", target),
+        itl_seconds=seconds,
+        phase=phase,
+        settle_seconds=settle_seconds,
+    )
+
+
+def _mode(at: float, mode: str, *, phase: str = "") -> Edit:
+    return Edit(at, f"mode {mode}", {"spec": {"batching": {"mode": mode}}}, phase=phase)
+
+
+def _policy(at: float, policy: str, *, phase: str = "") -> Edit:
+    return Edit(at, f"policy {policy}", {"spec": {"batching": {"policy": policy}}}, phase=phase)
+
+
+def _sla(metric: str, target: str) -> dict[str, Any]:
+    return {"spec": {"sla": {metric: {"target": target}}}}
