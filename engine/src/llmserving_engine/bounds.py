@@ -65,6 +65,10 @@ class Desired:
         """Seconds since the lease ran out; 0 while it holds."""
         return max(0.0, (now_ns - self.confirmed_ns) / 1e9 - self.lease_seconds)
 
+    def is_expired(self, now_ns: int) -> bool:
+        """Whether the lease has run out."""
+        return now_ns - self.confirmed_ns > self.lease_seconds * 1e9
+
     def bounds_at(self, now_ns: int, ceilings: Bounds) -> Bounds:
         """The bounds to apply: as requested under the lease, afterwards on the way to the fallback."""
         expired = self.expired_seconds(now_ns)
@@ -92,9 +96,13 @@ class AppliedBounds:
         self.applied = ceilings
         self.applied_step = 0
         self.effective: Bounds | None = None
+        self._taken: Desired | None = None
 
     def advance(self, desired: Desired, now_ns: int, step: int) -> Bounds:
         """Take over what is wanted at this step and return it."""
+        if desired is self._taken and not desired.is_expired(now_ns):
+            return self.applied
+        self._taken = desired
         wanted = desired.bounds_at(now_ns, self.ceilings)
         if wanted != self.applied or self.applied_step == 0:
             self.applied = wanted
@@ -105,3 +113,8 @@ class AppliedBounds:
         """A step was scheduled: the bounds are effective once one has kept both."""
         if running <= self.applied.max_num_seqs and tokens <= self.applied.max_num_batched_tokens:
             self.effective = self.applied
+
+    def release(self) -> None:
+        """Control has ended: nothing but the ceilings holds."""
+        self.applied = self.ceilings
+        self._taken = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llmserving_engine.control import MODE_CAPS, MODE_FULL, MODE_OBSERVE, Contract
-from llmserving_engine.step_control import Gate
+from llmserving_engine.runtime import Gate
 
 FULL_VERSIONS: Final = ((0, 31), (0, 33))
 CAPS_VERSIONS: Final = ((0, 24), (0, 30))

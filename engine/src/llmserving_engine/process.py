@@ -13,8 +13,8 @@ from llmserving_engine.control import ControlState
 from llmserving_engine.health import Heartbeat
 from llmserving_engine.plugin import ENV_CONTROL_DIR
 from llmserving_engine.ring import RingWriter
+from llmserving_engine.runtime import Runtime
 from llmserving_engine.server import ControlServer
-from llmserving_engine.step_control import Runtime
 from llmserving_engine.telemetry import NoTelemetry, TelemetrySink
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from llmserving_engine.step_control import Runtime, StepControl
+from llmserving_engine.runtime import Runtime
+from llmserving_engine.step_control import StepControl
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput

@@ -17,7 +17,7 @@ from llmserving_engine.planning.protocol import Track
 from llmserving_engine.telemetry import Outcome, Pairs, RequestRow
 
 _OUTCOMES: Final = {"FINISHED_ABORTED": Outcome.ABORTED, "FINISHED_ERROR": Outcome.FAILED}
-_OVERDUE_PER_STEP: Final = 256
+_OVERDUE_PER_STEP: Final = 32
 """Most requests looked at in one step when many become overdue at once; the rest follow in the next steps."""
 _MAX_AGE_NS: Final = 3600 * 10**9
 """A request stamped earlier than this had a wrong clock."""

@@ -80,7 +80,7 @@ def test_a_token_budget_holds_from_the_next_step_on(engine):
 def test_a_budget_below_the_running_decodes_starves_none_of_them(engine):
     sim = engine()
     names = [sim.add(prompt=8, output=30) for _ in range(50)]
-    while len(sim.scheduler.running) < 50 or sim.live._prefilling:
+    while len(sim.scheduler.running) < 50 or sim.live.measurement.ledger.prefilling:
         sim.step()
     sim.patch(max_num_batched_tokens=16)
     sim.step()

@@ -54,8 +54,10 @@ def crowd(sim, chance, *, aborts):
     names = []
     for _ in range(400):
         sim.step_ns = chance.choice((4, 7, 30, 60)) * 1_000_000
-        for _ in range(chance.randint(0, 2)):
-            names.append(sim.add(chance.randint(1, 300), chance.randint(1, 40), age_ns=chance.randint(0, 10**8)))
+        names += [
+            sim.add(chance.randint(1, 300), chance.randint(1, 40), age_ns=chance.randint(0, 10**8))
+            for _ in range(chance.randint(0, 2))
+        ]
         if chance.random() < 0.1:
             cap = chance.randint(1, 64)
             shed = {"shed_to": cap} if chance.random() < 0.3 else {}
@@ -75,8 +77,8 @@ def test_latencies_are_those_of_a_slow_count(engine, restless, kv_blocks, law):
     chance = random.Random(11)
     sim.patch(targets={"ttft_seconds": 0.5, "itl_seconds": 0.05}, **(restless if law == "restless" else {}))
     arrivals = {}
-    original = sim.live.tracker.arrive
-    sim.live.tracker.arrive = lambda request, *args: arrivals.setdefault(request.request_id, original(request, *args))
+    original = sim.live.measurement.tracker.arrive
+    sim.live.measurement.tracker.arrive = lambda request, *args: arrivals.setdefault(request.request_id, original(request, *args))
     crowd(sim, chance, aborts=False)
 
     assert sim.control.progress.faults == 0

@@ -13,8 +13,8 @@ from llmserving_engine.control import ControlError
 from llmserving_engine.planning.registry import PLANNERS
 from llmserving_engine.process import describe
 from llmserving_engine.ring import RingWriter
+from llmserving_engine.runtime import Runtime
 from llmserving_engine.scheduler import live_scheduler_class
-from llmserving_engine.step_control import Runtime
 from llmserving_lab.bench.clock import EPOCH, Clock
 from llmserving_lab.bench.planners.fair import build_fair
 from llmserving_lab.bench.planners.past_future import build_past_future

@@ -1,0 +1,163 @@
+"""Who is in the batch and what a step of it holds, kept up to date at a cost that does not grow with the batch.
+
+The running requests are either *prefilling* (few at a time) or *decoding* (hundreds). Of the decoding ones only the
+number and the sum of their context are kept; a step changes both by what it schedules, and requests that begin or cease
+to decode are seen one by one. When the numbers do not add up (a request left by a way not seen here), or with
+speculation, where rejected tokens are taken back, they are counted anew.
+"""
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any, Final
+
+from llmserving_engine.planning.protocol import StepComposition, Track
+
+_FEW: Final = 16
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one step did."""
+
+    composition: StepComposition
+    chunks: AbstractSet[str]
+    """Scheduled, but with prompt left to do: no output comes for these."""
+    joined: list[str]
+    """Will get output from this step and got none from the step before."""
+    left: list[str]
+    """The other way round; those that departed need not be here."""
+
+
+class BatchLedger:
+    """Prefilling and decoding requests of one scheduler."""
+
+    def __init__(self, tracks: Mapping[str, Track], is_speculative: bool) -> None:
+        self.prefilling: dict[str, Any] = {}
+        self._tracks = tracks
+        self._is_speculative = is_speculative
+        self._decoding = 0
+        self._context = 0
+        self._absent: dict[str, Any] = {}  # decoding, but passed over in the last step
+        self._left: list[str] = []  # preempted since the last step
+
+    def scheduled(self, output: Any, running: Sequence[Any], requests: Mapping[str, Any], now_ns: int) -> Changes:
+        """Take in a step just scheduled.
+
+        Args:
+            output: vLLM's ``SchedulerOutput``, not empty.
+            running: The running requests after it.
+            requests: All requests by id.
+            now_ns: When it was scheduled.
+        """
+        scheduled: dict[str, int] = output.num_scheduled_tokens
+        prefilling = self.prefilling
+        self._admit(output, requests, now_ns)
+        prefill_tokens = prefill_requests = attention = 0
+        chunks: list[str] = []
+        joined: list[str] = []
+        for request_id, request in prefilling.items():
+            tokens = scheduled.get(request_id, 0)
+            if tokens:
+                prefill_requests += 1
+                prefill_tokens += tokens
+                attention += tokens * (request.num_computed_tokens - tokens) + tokens * tokens // 2
+                (chunks if request.is_prefill_chunk else joined).append(request_id)
+        decode_requests = len(scheduled) - prefill_requests
+        decode_tokens = output.total_num_scheduled_tokens - prefill_tokens
+        if self._is_speculative or self._decoding != len(running) - len(prefilling):
+            self._recount(running)
+        else:
+            self._context += decode_tokens
+        context = self._context
+        left, self._left = self._left, []
+        done = tuple(joined)
+        if decode_requests != self._decoding or self._absent:
+            absent = {
+                request.request_id: request
+                for request in passed_over(running, scheduled)
+                if request.request_id not in prefilling
+            }
+            context -= sum(request.num_computed_tokens for request in absent.values())
+            left.extend(absent.keys() - self._absent.keys())
+            joined.extend(name for name in self._absent if name in scheduled and name not in prefilling)
+            self._absent = absent
+        for request_id in done:
+            self._begin(request_id, prefilling.pop(request_id))
+        composition = StepComposition(
+            prefill_tokens, decode_tokens, prefill_requests, decode_requests, context, attention
+        )
+        return Changes(composition, frozenset(chunks), joined, left)
+
+    def ceased(self, track: Track, computed_tokens: int, *, is_preempted: bool) -> None:
+        """A request departed, or was preempted, with so many tokens computed."""
+        request_id = track.request.request_id
+        self.prefilling.pop(request_id, None)
+        self._absent.pop(request_id, None)
+        if is_preempted:
+            self._left.append(request_id)
+        if track.decoding:
+            track.decoding = False
+            self._decoding -= 1
+            self._context -= computed_tokens
+
+    def postpone(self, left: Sequence[str]) -> None:
+        """These left the stream in a step that gave nobody output: name them again with the next one."""
+        self._left = [*left, *self._left]
+
+    def _admit(self, output: Any, requests: Mapping[str, Any], now_ns: int) -> None:
+        for new in output.scheduled_new_reqs:
+            request = requests[new.req_id]
+            self.prefilling[new.req_id] = request
+            track = self._tracks.get(new.req_id)
+            if track is not None and not track.first_scheduled_ns:
+                track.first_scheduled_ns = now_ns
+                track.cached_tokens = min(new.num_computed_tokens, request.num_prompt_tokens)
+        for request_id in output.scheduled_cached_reqs.resumed_req_ids:
+            self.prefilling[request_id] = requests[request_id]
+
+    def _begin(self, request_id: str, request: Any) -> None:
+        track = self._tracks.get(request_id)
+        if track is not None:
+            track.decoding = True
+        self._decoding += 1
+        self._context += request.num_computed_tokens
+
+    def _recount(self, running: Sequence[Any]) -> None:
+        self._decoding = self._context = 0
+        for request in running:
+            if request.request_id in self.prefilling:
+                continue
+            self._decoding += 1
+            self._context += request.num_computed_tokens
+            track = self._tracks.get(request.request_id)
+            if track is not None:
+                track.decoding = True
+
+
+def passed_over(running: Sequence[Any], scheduled: Mapping[str, int]) -> list[Any]:
+    """The running requests that a step did not schedule.
+
+    ``schedule()`` takes the running requests in order and then appends the admitted ones, so the scheduled ids are the
+    running ones in the same order with some left out: a few of them are found by bisection.
+    """
+    missing = len(running) - len(scheduled)
+    if missing <= 0:
+        return []
+    names = list(scheduled)
+    found: list[Any] = []
+    if missing <= _FEW:
+        low = 0
+        for shift in range(missing):
+            high = len(running) - 1
+            while low < high:
+                middle = (low + high) // 2
+                if middle - shift < len(names) and running[middle].request_id == names[middle - shift]:
+                    low = middle + 1
+                else:
+                    high = middle
+            found.append(running[low])
+            low += 1
+        if not any(request.request_id in scheduled for request in found):
+            return found
+    return [request for request in running if request.request_id not in scheduled]
