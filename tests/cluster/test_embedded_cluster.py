@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from llmserving_lab.cluster.embedded import EmbeddedCluster
 from llmserving_lab.cluster.errors import ClusterError
 from llmserving_lab.cluster.guardian import Processes
+from llmserving_lab.cluster.locations import cache_root
 from llmserving_lab.cluster.plan import API_SERVICE_ADDRESS, PAUSE_IMAGE
 from llmserving_lab.cluster.tools import KUBERNETES_VERSION
 
@@ -221,3 +223,6 @@ def test_a_component_that_fails_is_named_with_its_last_words(tmp_path: Path, mon
     ):
         pass
     assert EmbeddedCluster.attach(name) is None
+    kept = cache_root() / "failed-clusters" / name
+    assert "the disk is on fire" in (kept / "kube-apiserver.log").read_text()
+    shutil.rmtree(kept)

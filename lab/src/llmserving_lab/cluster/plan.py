@@ -278,7 +278,6 @@ def _kubelet_configuration(state: Path) -> str:
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
             "imageGCHighThresholdPercent": 100,  # images were loaded by hand and could not be pulled again
             "imageGCLowThresholdPercent": 99,
-            "nodeStatusUpdateFrequency": "2s",
         },
         indent=2,
     )

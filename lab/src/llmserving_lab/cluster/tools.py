@@ -138,6 +138,8 @@ class Toolchain:
         if not _intact(binary):
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f".{program.name}.lock"):
+                for abandoned in folder.glob(f".build-{program.name}.*"):  # of a build that was killed
+                    shutil.rmtree(abandoned)
                 if not _intact(binary):
                     self._build(program, binary)
         return binary
@@ -159,7 +161,7 @@ class Toolchain:
             )
         with (
             step(f"building {program.name} {program.version}"),
-            tempfile.TemporaryDirectory(dir=binary.parent, prefix=".build-") as scratch,
+            tempfile.TemporaryDirectory(dir=binary.parent, prefix=f".build-{program.name}.") as scratch,
         ):
             output = Path(scratch) / program.name
             finished = subprocess.run(

@@ -25,6 +25,7 @@ PACKAGES = ("python3", "libgomp1", "libnuma1", "libstdc++6")
 
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*")
 _PIP_DOWNLOAD = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes")
+_SCRATCH = ".scratch-"
 _DIST_PACKAGES = "usr/local/lib/python3.11/dist-packages"
 
 
@@ -52,6 +53,8 @@ def ensure_base_images(builder: Builder, build_requirements: Path) -> BaseImages
     python = f"localhost/llmserving/python:{_key(*options)}"
     build = f"localhost/llmserving/python-build:{_key(*options, build_requirements.read_text())}"
     with FileLock(builder.folder / "base.lock"):
+        for abandoned in builder.folder.glob(f"{_SCRATCH}*"):  # of a run that was killed
+            shutil.rmtree(abandoned)
         if not builder.has_image(python):
             with step(f"making the base image (Debian {SUITE} with Python)"):
                 _make_python_image(builder, python, options)
@@ -72,7 +75,7 @@ def _key(*parts: str) -> str:
 
 
 def _make_python_image(builder: Builder, name: str, options: list[str]) -> None:
-    with tempfile.TemporaryDirectory(dir=builder.folder, prefix="base-") as scratch:
+    with tempfile.TemporaryDirectory(dir=builder.folder, prefix=_SCRATCH) as scratch:
         archive = Path(scratch) / "root.tar"
         finished = subprocess.run(
             ["mmdebstrap", "--quiet", *options[:-1], "--", options[-1], str(archive)],
@@ -87,7 +90,7 @@ def _make_python_image(builder: Builder, name: str, options: list[str]) -> None:
 
 
 def _make_build_image(builder: Builder, python: str, name: str, build_requirements: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=builder.folder, prefix="build-") as scratch:
+    with tempfile.TemporaryDirectory(dir=builder.folder, prefix=_SCRATCH) as scratch:
         wheels, root = Path(scratch) / "wheels", Path(scratch) / "root"
         finished = subprocess.run(
             [*_PIP_DOWNLOAD, "--dest", str(wheels), "--requirement", str(build_requirements)],

@@ -67,7 +67,7 @@ def build_images(targets: Iterable[str] = tuple(INPUTS)) -> dict[str, Image]:
 
 def _build(target: str, repository: Path, folder: Path) -> Image:
     key = input_key(repository, target)
-    name = f"localhost/llmserving/{target}:{key}"
+    name = _image_name(target, key)
     archive = folder / f"{target}-{key}.tar"
     if not archive.is_file():
         builder = Builder(folder)
@@ -79,7 +79,7 @@ def _build(target: str, repository: Path, folder: Path) -> Image:
             draft.unlink(missing_ok=True)
             builder.export(name, draft)
             draft.rename(archive)
-        _forget_old(folder, target)
+        _forget_old(builder, target)
     return Image(target, name, archive, archive.stat().st_size)
 
 
@@ -96,7 +96,12 @@ def input_key(repository: Path, target: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def _forget_old(folder: Path, target: str) -> None:
-    archives = sorted(folder.glob(f"{target}-*.tar"), key=lambda file: file.stat().st_mtime, reverse=True)
+def _forget_old(builder: Builder, target: str) -> None:
+    archives = sorted(builder.folder.glob(f"{target}-*.tar"), key=lambda file: file.stat().st_mtime, reverse=True)
     for archive in archives[KEPT_ARCHIVES:]:
+        builder.forget(_image_name(target, archive.stem.removeprefix(f"{target}-")))
         archive.unlink()
+
+
+def _image_name(target: str, key: str) -> str:
+    return f"localhost/llmserving/{target}:{key}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llmserving_lab.cluster.errors import ClusterError
 
 _CERTIFICATES = Path("/etc/ssl/certs")
-_PASSED_ON = ("PIP_INDEX_URL", "PIP_CERT")
-"""Settings of this machine's pip that the Dockerfile takes as build arguments."""
+_BUNDLE = _CERTIFICATES / "ca-certificates.crt"
 _BUILD_OPTIONS = ("--isolation=chroot", "--network=host", "--layers", "--pull-never", "--format=oci")
 
 
@@ -51,8 +51,8 @@ class Builder:
 
         Layers are kept, so that a change of the project's own code installs no package again.
         """
-        passed_on = {key: environ[key] for key in _PASSED_ON if environ.get(key)}
-        options = [f"--build-arg={key}={value}" for key, value in {**passed_on, **arguments}.items()]
+        settings = {**pip_settings(environ), **arguments}
+        options = [f"--build-arg={key}={value}" for key, value in settings.items()]
         if _CERTIFICATES.is_dir():
             options.append(f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro")
         self._run(["build", *_BUILD_OPTIONS, f"--target={target}", f"--tag={name}", *options, str(context)])
@@ -61,6 +61,10 @@ class Builder:
         """Write an image as an OCI archive."""
         self._run(["push", "--quiet", name, f"oci-archive:{archive}:{name}"])
 
+    def forget(self, name: str) -> None:
+        """Remove an image and the layers that no other image has, if it is there."""
+        self._run(["rmi", name], check=False)
+
     def _run(self, arguments: Sequence[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
         storage = ["--storage-driver=overlay", f"--root={self.folder}/storage", f"--runroot={self.folder}/run"]
         finished = subprocess.run(["buildah", *storage, *arguments], capture_output=True, text=True, check=False)
@@ -68,3 +72,22 @@ class Builder:
             said = (finished.stdout + finished.stderr).strip().splitlines()[-12:]
             raise ClusterError(f"buildah {arguments[0]} failed:\n" + "\n".join(said))
         return finished
+
+
+def pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """This machine's package index and certificates, as the build arguments that the Dockerfile takes.
+
+    From the environment, else from pip's own configuration; certificates are the system's where nothing else is said,
+    because pip's own do not know the authority of a company's proxy.
+    """
+    settings = {}
+    for variable, key in (("PIP_INDEX_URL", "global.index-url"), ("PIP_CERT", "global.cert")):
+        asked = [sys.executable, "-m", "pip", "config", "get", key]
+        value = (
+            environ.get(variable) or subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        )
+        if value:
+            settings[variable] = value
+    if _BUNDLE.is_file():
+        settings.setdefault("PIP_CERT", str(_BUNDLE))
+    return settings

@@ -7,6 +7,7 @@ import pytest
 from llmserving_lab.cluster.locations import repository_root
 from llmserving_lab.images.archive import single_file_image
 from llmserving_lab.images.build import BUILD_REQUIREMENTS, INPUTS, input_key
+from llmserving_lab.images.builder import pip_settings
 
 
 @pytest.fixture
@@ -66,3 +67,8 @@ def test_an_archive_of_one_program_names_image_and_entry_point(tmp_path: Path) -
             assert layer.getmember("pause").mode == 0o755
     assert manifest["RepoTags"] == ["localhost/pause:v1"]
     assert config["config"]["Entrypoint"] == ["/pause"]
+
+
+def test_an_index_and_certificates_of_ones_own_reach_the_build() -> None:
+    settings = pip_settings({"PIP_INDEX_URL": "https://index.example/simple", "PIP_CERT": "/certificates.pem"})
+    assert settings == {"PIP_INDEX_URL": "https://index.example/simple", "PIP_CERT": "/certificates.pem"}
