@@ -97,3 +97,22 @@ def test_kubectl_scale_moves_replicas(resources: client.CustomObjectsApi, contro
             control_plane.kubectl("scale", "--namespace", NAMESPACE, f"{PLURAL}/scaled", "--replicas=0")
     finally:
         resources.delete_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, "scaled")
+
+
+def test_the_largest_resource_is_judged_within_the_cost_budget(resources: client.CustomObjectsApi) -> None:
+    flag = "--f" + "x" * 1021
+    peer = {"podSelector": {"matchLabels": {f"label-{n}": "v" * 63 for n in range(32)}}}
+    change = {
+        "spec": {
+            "engine": {
+                "args": [flag] * 64,
+                "env": [{"name": f"{'N' * 120}_{n}", "value": "v" * 4096} for n in range(64)],
+                "resources": {
+                    "limits": {f"example.com/{'r' * 40}-{n}": 2 for n in range(32)},
+                    "requests": {f"example.com/{'r' * 40}-{n}": 1 for n in range(32)},
+                },
+            },
+            "networkPolicy": {"allowFrom": [peer] * 32},
+        }
+    }
+    assert refusal(resources, merge(TABLE["base"], change)) is None
