@@ -1,0 +1,141 @@
+"""The agent's ring reader against the plug-in's ring writer."""
+
+from pathlib import Path
+
+import pytest
+
+from llmserving_agent.sensors.ring import MAX_RECORDS, RingDirectory, RingReader
+from llmserving_api.names import ring_name
+from llmserving_api.telemetry import HEADER, HEADER_SIZE, RECORD_SIZE, MoreRecord, StepRecord
+from llmserving_engine.ring import RingWriter
+from llmserving_engine.telemetry import StepRow
+
+
+def row(step: int, **changes: object) -> StepRow:
+    fields = dict.fromkeys(StepRow.__slots__, 0)
+    return StepRow(**{**fields, "step": step, "trim": 1.0, "gaps": [], "first_tokens": [], **changes})  # type: ignore[arg-type]
+
+
+def steps(records: object) -> list[int]:
+    return [record.step for record in records if isinstance(record, StepRecord)]  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / ring_name(0)
+
+
+def test_records_are_read_once_and_in_order(path: Path) -> None:
+    writer, reader = RingWriter(path, 1, capacity=16), RingReader(path)
+    for step in (1, 2, 3):
+        writer.step(row(step))
+    assert steps(reader.read().records) == [1, 2, 3]
+    writer.step(row(4))
+    assert steps(reader.read().records) == [4]
+    assert reader.read().records == ()
+
+
+def test_a_lapped_reader_counts_what_it_lost_and_goes_on_with_the_oldest_whole_record(path: Path) -> None:
+    writer, reader = RingWriter(path, 1, capacity=8), RingReader(path)
+    reader.read()
+    for step in range(1, 21):
+        writer.step(row(step))
+    reading = reader.read()
+    assert reading.dropped == 12
+    assert steps(reading.records) == list(range(13, 21))
+
+
+def test_a_record_that_is_being_overwritten_is_dropped(path: Path) -> None:
+    writer, reader = RingWriter(path, 1, capacity=8), RingReader(path)
+    for step in range(1, 4):
+        writer.step(row(step))
+    with path.open("r+b") as file:
+        file.seek(HEADER_SIZE + RECORD_SIZE)
+        file.write(bytes(8))
+    reading = reader.read()
+    assert steps(reading.records) == [1, 3]
+    assert reading.dropped == 1
+
+
+def test_an_unknown_kind_is_dropped(path: Path) -> None:
+    writer, reader = RingWriter(path, 1, capacity=8), RingReader(path)
+    writer.step(row(1))
+    with path.open("r+b") as file:
+        file.seek(HEADER_SIZE + 8)
+        file.write(b"\xff")
+    assert reader.read().dropped == 1
+
+
+def test_a_new_engine_is_a_new_file(path: Path) -> None:
+    reader = RingReader(path)
+    RingWriter(path, 1, capacity=8).step(row(1))
+    assert reader.read().restarted
+    assert not reader.read().restarted
+    RingWriter(path, 2, capacity=8).step(row(70))
+    reading = reader.read()
+    assert reading.restarted
+    assert steps(reading.records) == [70]
+
+
+def test_a_missing_ring_is_a_problem_and_no_error(path: Path) -> None:
+    reading = RingReader(path).read()
+    assert reading.records == ()
+    assert "telemetry-0.ring" in reading.problem
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        ((b"OTHERFIL", 1, HEADER_SIZE, RECORD_SIZE, 8, 1, 0), "not a telemetry ring"),
+        ((b"LLMSRING", 2, HEADER_SIZE, RECORD_SIZE, 8, 1, 0), "version 2, this agent reads 1"),
+        ((b"LLMSRING", 1, HEADER_SIZE, 512, 8, 1, 0), "record 512"),
+        ((b"LLMSRING", 1, HEADER_SIZE, RECORD_SIZE, 9, 1, 0), "for 9 records"),
+    ],
+)
+def test_a_foreign_header_is_named(path: Path, header: tuple[object, ...], problem: str) -> None:
+    RingWriter(path, 1, capacity=8).close()
+    with path.open("r+b") as file:
+        file.write(HEADER.pack(*header))
+    reading = RingReader(path).read()
+    assert problem in reading.problem
+    assert reading.records == ()
+
+
+def test_a_truncated_ring_is_a_problem_and_kills_nobody(path: Path) -> None:
+    writer, reader = RingWriter(path, 1, capacity=64), RingReader(path)
+    writer.step(row(1))
+    assert steps(reader.read().records) == [1]
+    with path.open("r+b") as file:
+        file.truncate(HEADER_SIZE + RECORD_SIZE)
+    assert "truncated" in reader.read().problem
+    with path.open("r+b") as file:
+        file.truncate(10)
+    assert "10 bytes" in reader.read().problem
+
+
+def test_more_latencies_than_fit_one_record_arrive_in_further_ones(path: Path) -> None:
+    writer, reader = RingWriter(path, 1, capacity=8), RingReader(path)
+    gaps = [(bucket, 1) for bucket in range(100)]
+    writer.step(row(5, gaps=gaps))
+    first, *more = reader.read().records
+    assert isinstance(first, StepRecord)
+    assert all(isinstance(record, MoreRecord) and record.step == 5 for record in more)
+    assert [pair for record in (first, *more) for pair in record.gaps] == gaps  # type: ignore[union-attr]
+
+
+def test_one_reading_is_bounded_and_the_rest_comes_next(path: Path) -> None:
+    writer, reader = RingWriter(path, 1, capacity=2 * MAX_RECORDS), RingReader(path)
+    for step in range(1, MAX_RECORDS + 11):
+        writer.step(row(step))
+    assert len(reader.read().records) == MAX_RECORDS
+    assert len(reader.read().records) == 10
+
+
+def test_every_rank_has_its_ring(tmp_path: Path) -> None:
+    rings = RingDirectory(tmp_path)
+    assert rings.read() == {}
+    for rank in (0, 3):
+        RingWriter(tmp_path / ring_name(rank), 1, capacity=8).step(row(rank + 1))
+    (tmp_path / "unrelated").touch()
+    readings = rings.read()
+    assert {rank: steps(reading.records) for rank, reading in readings.items()} == {0: [1], 3: [4]}
