@@ -44,8 +44,15 @@ class ApiClient:
         return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
     def version(self) -> str:
-        """The server's version, for example `v1.36.3`."""
-        return str(self._client.get("/version").raise_for_status().json()["gitVersion"])
+        """The server's version, for example `v1.36.3`.
+
+        Raises:
+            ClusterError: the API server does not answer.
+        """
+        try:
+            return str(self._client.get("/version").raise_for_status().json()["gitVersion"])
+        except httpx.HTTPError as error:
+            raise ClusterError(f"the API server does not answer: {error}") from error
 
     def set_node_capacity(self, name: str, resources: Mapping[str, str]) -> None:
         """Write extended resources into the node's status; kubelet keeps what it does not manage.

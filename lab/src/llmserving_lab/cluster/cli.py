@@ -66,7 +66,11 @@ def status() -> None:
     if not running:
         typer.echo("no cluster is running: llmserving-lab cluster up")
     for cluster in running:
-        typer.echo(f"{cluster.name}\tKubernetes {cluster.kubernetes_version}\tKUBECONFIG={cluster.kubeconfig}")
+        try:
+            state = f"Kubernetes {cluster.kubernetes_version}"
+        except ClusterError as error:
+            state = str(error)
+        typer.echo(f"{cluster.name}\t{state}\tKUBECONFIG={cluster.kubeconfig}")
 
 
 def _failed(error: ClusterError) -> typer.Exit:

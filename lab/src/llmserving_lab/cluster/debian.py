@@ -23,6 +23,7 @@ NODE_PACKAGES: Mapping[str, str] = {
 CONTROL_PLANE_PACKAGES: Mapping[str, str] = {name: NODE_PACKAGES[name] for name in ("ip", "unshare", "setpriv")}
 IMAGE_PACKAGES: Mapping[str, str] = {"mmdebstrap": "mmdebstrap", "buildah": "buildah"}
 
+_WAIT_FOR_OTHERS = "--option=DPkg::Lock::Timeout=300"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -47,7 +48,7 @@ def ensure(packages: Mapping[str, str]) -> None:
     if find_program("apt-get") is None:
         raise ClusterError(f"missing programs of the Debian packages {names}: install their like on this system")
     with step(f"installing Debian packages {names}"):
-        install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
+        install = ["apt-get", _WAIT_FOR_OTHERS, "install", "--yes", "--quiet", "--no-install-recommends", *missing]
         if _apt(install).returncode == 0:
             return
         _apt(["apt-get", "update", "--quiet"])

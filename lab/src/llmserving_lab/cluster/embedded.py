@@ -128,9 +128,10 @@ class EmbeddedCluster:
         guardian.sweep(_clusters())
         found = []
         for facts in sorted(_clusters().glob(f"*/{_FACTS}")):
-            content = json.loads(facts.read_text())
-            programs = {program: Path(path) for program, path in content["programs"].items()}
-            found.append(cls(facts.parent, programs, content["ready_seconds"]))
+            with contextlib.suppress(FileNotFoundError):  # it ends at this moment
+                content = json.loads(facts.read_text())
+                programs = {program: Path(path) for program, path in content["programs"].items()}
+                found.append(cls(facts.parent, programs, content["ready_seconds"]))
         return found
 
     def stop(self) -> None:

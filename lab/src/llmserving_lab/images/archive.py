@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from pathlib import Path
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""The kernel's names → those of images."""
 
 
 def single_file_image(program: Path, name: str, archive: Path) -> None:
@@ -26,7 +30,7 @@ def single_file_image(program: Path, name: str, archive: Path) -> None:
     layer_digest = hashlib.sha256(layer.getvalue()).hexdigest()
     config = json.dumps(
         {
-            "architecture": "amd64",
+            "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
             "os": "linux",
             "config": {"Entrypoint": [f"/{program.name}"], "User": "65532:65532"},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]},
