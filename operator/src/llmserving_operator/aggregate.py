@@ -93,7 +93,7 @@ def format_duration(seconds: float) -> str:
     return f"{rounded:.10g}s"
 
 
-def engine_statuses(agents: Mapping[str, AgentStatus], silent: Mapping[str, str]) -> list[EngineStatus]:
+def engine_statuses(agents: Mapping[str, AgentStatus], silent: Mapping[str, str]) -> tuple[EngineStatus, ...]:
     """One entry for each engine rank, those in trouble first where there are too many.
 
     Args:
@@ -105,7 +105,7 @@ def engine_statuses(agents: Mapping[str, AgentStatus], silent: Mapping[str, str]
     ]
     entries += [_engine(pod, agent, engine) for pod, agent in agents.items() for engine in agent.engines]
     chosen = sorted(entries, key=lambda entry: (entry.reachable, entry.pod, entry.rank))[:MAX_ENGINES]
-    return sorted(chosen, key=lambda entry: (entry.pod, entry.rank))
+    return tuple(sorted(chosen, key=lambda entry: (entry.pod, entry.rank)))
 
 
 def _engine(pod: str, agent: AgentStatus, engine: AgentEngineStatus) -> EngineStatus:
@@ -132,7 +132,7 @@ def decisions(agents: Mapping[str, AgentStatus]) -> list[DecisionStatus]:
     return sorted(found, key=lambda decision: decision.time, reverse=True)
 
 
-def history(agents: Mapping[str, AgentStatus]) -> list[DecisionStatus]:
+def history(agents: Mapping[str, AgentStatus]) -> tuple[DecisionStatus, ...]:
     """Decisions that moved bounds, newest first."""
     found = [
         _decision(pod, record)
@@ -140,7 +140,7 @@ def history(agents: Mapping[str, AgentStatus]) -> list[DecisionStatus]:
         for record in agent.decisions
         if record.acted and record.before != record.after
     ]
-    return sorted(found, key=lambda decision: decision.time, reverse=True)[:MAX_HISTORY]
+    return tuple(sorted(found, key=lambda decision: decision.time, reverse=True)[:MAX_HISTORY])
 
 
 def bounds_range(values: Sequence[int]) -> str | None:

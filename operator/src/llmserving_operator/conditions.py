@@ -23,7 +23,9 @@ Verdicts = Mapping[ConditionType, Verdict]
 _WORDS = {True: "True", False: "False", None: "Unknown"}
 
 
-def set_conditions(previous: Sequence[Condition], verdicts: Verdicts, generation: int, now: str) -> list[Condition]:
+def set_conditions(
+    previous: Sequence[Condition], verdicts: Verdicts, generation: int, now: str
+) -> tuple[Condition, ...]:
     """All known conditions in their fixed order; the transition time moves only where the status changes.
 
     Args:
@@ -33,7 +35,7 @@ def set_conditions(previous: Sequence[Condition], verdicts: Verdicts, generation
         now: RFC 3339 time for those whose status changes.
     """
     before = {condition.type: condition for condition in previous}
-    return [_set(before.get(kind), kind, verdicts.get(kind), generation, now) for kind in ConditionType]
+    return tuple(_set(before.get(kind), kind, verdicts.get(kind), generation, now) for kind in ConditionType)
 
 
 def _set(old: Condition | None, kind: str, verdict: Verdict | None, generation: int, now: str) -> Condition:

@@ -15,7 +15,7 @@ from llmserving_operator.apply import Applier
 from llmserving_operator.children.identity import ChildKey, Identity, Manifest, child_key
 from llmserving_operator.conditions import Verdict
 from llmserving_operator.delivery import DeliveryLog
-from llmserving_operator.errors import KubeError, RefusedError
+from llmserving_operator.errors import KubeError, NotFoundError, RefusedError
 from llmserving_operator.events import build_event, events_between
 from llmserving_operator.kube.client import Kube
 from llmserving_operator.metrics import Metrics
@@ -133,7 +133,9 @@ class Reconciler:
             wait = await self._publish(memory, status)
         if outcome.failures:
             raise outcome.failures[0]
-        self._metrics.count_reconcile("changed" if outcome.changed or outcome.delivered else "unchanged")
+        changed = bool(outcome.changed or outcome.delivered)
+        self._metrics.count_reconcile("changed" if changed else "unchanged")
+        log.debug("reconciled", namespace=owner.namespace, name=owner.name, changed=changed)
         return min(
             REFRESH_SECONDS if wait is None else wait,
             CONFLICT_RETRY_SECONDS if observation.foreign else REFRESH_SECONDS,
@@ -194,13 +196,16 @@ class Reconciler:
     async def _publish(self, memory: _Memory, status: LLMServingStatus) -> float | None:
         """Write the status where that is due, and the Events of what changed; the seconds until it is due otherwise."""
         owner = memory.owner
+        self._metrics.show_conditions(owner.namespace, owner.name, status)
         wait = seconds_until_write(memory.status, status, memory.written_at, self._monotonic())
         if wait is None or wait > 0:
             return wait
-        await self._kube.apply_status(owner.namespace, owner.name, owner.uid, status.manifest())
+        try:
+            await self._kube.apply_status(owner.namespace, owner.name, owner.uid, status.manifest())
+        except NotFoundError:  # deleted meanwhile
+            return None
         before, memory.status = memory.status, status
         memory.written_at = self._monotonic()
-        self._metrics.show_conditions(owner.namespace, owner.name, status)
         for event in events_between(before.conditions, status.conditions):
             log.info("event", namespace=owner.namespace, name=owner.name, reason=event.reason, note=event.note)
             try:

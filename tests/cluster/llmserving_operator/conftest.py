@@ -60,8 +60,20 @@ class Kubectl:
         self.run("patch", kind, name, "--type=merge", "-p", json.dumps(change), *flags)
 
 
+class RunningOperator:
+    """An operator's process and what it logged."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    def count(self, event: str) -> int:
+        lines = [line for line in self._log.read_text().splitlines() if line.startswith("{")]
+        return sum(json.loads(line)["event"] == event for line in lines)
+
+
 @contextmanager
-def running_operator(kubeconfig: Path, namespace: str, log: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+def running_operator(kubeconfig: Path, namespace: str, log: Path, **settings: str) -> Iterator[RunningOperator]:
     """An operator for one namespace; it must still run at the end, and stop when told to."""
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("LLMSERVING_")},
@@ -72,6 +84,7 @@ def running_operator(kubeconfig: Path, namespace: str, log: Path, **settings: st
         "LLMSERVING_OPERATOR_SETTLE_POLL_SECONDS": "0.2",
         "LLMSERVING_OPERATOR_BIND": "127.0.0.1",
         "LLMSERVING_OPERATOR_PORT": "0",
+        "LLMSERVING_OPERATOR_LOG_LEVEL": "debug",
         "LLMSERVING_OPERATOR_LEASE_NAMESPACE": SYSTEM,
         "LLMSERVING_OPERATOR_LEASE_NAME": "llmserving-operator",
         "LLMSERVING_OPERATOR_IDENTITY": f"test-{next(_numbers)}",
@@ -82,13 +95,14 @@ def running_operator(kubeconfig: Path, namespace: str, log: Path, **settings: st
             [sys.executable, "-m", "llmserving_operator"], env=environment, stdout=output, stderr=output
         )
     try:
-        yield process
-        assert process.poll() is None, f"the operator ended:\n{log.read_text()[-3000:]}"
+        yield RunningOperator(process, log)
+        assert process.poll() in (None, 0), f"the operator ended:\n{log.read_text()[-3000:]}"
     finally:
         process.terminate()
         process.wait(20)
     assert process.returncode == 0, log.read_text()[-3000:]
-    assert "Forbidden" not in log.read_text(), log.read_text()[-3000:]
+    assert "UserWarning" not in log.read_text(), log.read_text()[-3000:]
+    assert "orbidden" not in log.read_text(), log.read_text()[-3000:]
 
 
 class FakeAgent:
@@ -195,7 +209,9 @@ def own(control_plane: EmbeddedCluster) -> Kubectl:
 @pytest.fixture
 def start_operator(installed: Path, own: Kubectl, tmp_path: Path) -> Callable[..., Any]:
     """Start an operator for the test's own namespace, as a context."""
-    return lambda **settings: running_operator(installed, own.namespace, tmp_path / "operator.log", **settings)
+    return lambda **settings: running_operator(
+        installed, own.namespace, tmp_path / f"operator-{next(_numbers)}.log", **settings
+    )
 
 
 @pytest.fixture

@@ -3,15 +3,23 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 Eventually = Callable[..., Any]
-EVERYTHING = "llms,deployment,service,configmap,serviceaccount,networkpolicy,poddisruptionbudget,controllerrevision,replicaset,pod"
+EVERYTHING = "llms,deployment,service,configmap,serviceaccount,networkpolicy,poddisruptionbudget,controllerrevision"
 
 
 def versions(kubectl: Any) -> dict[str, str]:
-    return {
+    """Versions of all objects; of pods, to which the scheduler writes, what is not the scheduler's."""
+    objects = {
         f"{body['kind']}/{body['metadata']['name']}": body["metadata"]["resourceVersion"]
         for body in kubectl.list(EVERYTHING)
     }
+    pods = {
+        f"Pod/{body['metadata']['name']}": f"{body['metadata']['uid']} {body['metadata']['annotations']}"
+        for body in kubectl.list("pods")
+    }
+    return {**objects, **pods}
 
 
 def condition(resource: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -31,18 +39,16 @@ def settle(kubectl: Any, eventually: Eventually) -> dict[str, str]:
     return seen[-1]
 
 
-def reconciled(log: str) -> bool:
-    return "leading" in log
-
-
-def test_a_second_operator_changes_no_resource_version(
+@pytest.fixture
+def tuned(
     own: Any,
     start_operator: Callable[..., Any],
     new_resource: Callable[..., Any],
     eventually: Eventually,
     make_ready: Callable[..., Any],
     agent_for: Callable[[int], dict[str, Any]],
-) -> None:
+) -> tuple[str, dict[str, str]]:
+    """A resource that an operator, gone again, brought to tuning; and the versions of everything."""
     resource = new_resource()
     name = resource["metadata"]["name"]
     with start_operator(lease_namespace=""):
@@ -50,13 +56,45 @@ def test_a_second_operator_changes_no_resource_version(
         (pod,) = eventually(lambda: own.list("pods"))
         make_ready(own, pod["metadata"]["name"], agent_for(1))
         eventually(lambda: condition(own.get("llms", name), "TuningActive").get("status") == "True")
-        before = settle(own, eventually)
+        eventually(lambda: condition(own.get("llms", name), "Progressing").get("status") == "False")
+        return name, settle(own, eventually)
 
-    with start_operator(lease_namespace=""):
-        own.run("annotate", "llms", name, "looked=again")  # a reconcile after the first, on full memory
-        eventually(lambda: own.get("llms", name)["metadata"]["annotations"]["looked"])
+
+def test_a_restarted_operator_changes_no_resource_version(
+    tuned: tuple[str, dict[str, str]], own: Any, start_operator: Callable[..., Any], eventually: Eventually
+) -> None:
+    _, before = tuned
+    with start_operator(lease_namespace="") as operator:
+        eventually(lambda: operator.count("reconciled") >= 2)  # the second for the agent's first answer
+        assert settle(own, eventually) == before
+
+
+def test_an_upgraded_operator_restarts_no_pod_until_the_next_restart(
+    tuned: tuple[str, dict[str, str]], own: Any, start_operator: Callable[..., Any], eventually: Eventually
+) -> None:
+    name, before = tuned
+    with start_operator(lease_namespace="", agent_image="llmserving/agent:2"):
+        eventually(lambda: condition(own.get("llms", name), "UpdatePending").get("status") == "True")
         after = settle(own, eventually)
+        assert {key for key in after if after[key] != before.get(key)} == {f"LLMServing/{name}"}
 
-    changed = {key for key in before if before[key] != after[key]}
-    assert changed == {f"LLMServing/{name}"}  # by the annotation
-    assert before.keys() == after.keys()
+        own.patch("llms", name, {"spec": {"rollout": {"sidecarUpgrade": "Rolling"}}})
+        eventually(lambda: condition(own.get("llms", name), "UpdatePending").get("status") == "False")
+        template = own.get("deployment", name)["spec"]["template"]["spec"]
+        assert {container["image"] for container in template["initContainers"]} == {"llmserving/agent:2"}
+
+
+def test_of_two_operators_one_acts_and_the_other_follows(
+    own: Any, start_operator: Callable[..., Any], new_resource: Callable[..., Any], eventually: Eventually
+) -> None:
+    with start_operator() as first:
+        eventually(lambda: first.count("leading") == 1)
+        with start_operator() as second:
+            eventually(lambda: second.count("waiting for the Lease") == 1)
+            own.apply(new_resource())
+            eventually(lambda: own.list("deployment"))
+            assert second.count("reconciled") == 0
+
+            first.process.terminate()
+            first.process.wait()
+            eventually(lambda: second.count("reconciled") >= 1)

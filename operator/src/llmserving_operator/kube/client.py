@@ -163,18 +163,23 @@ class Kube:
             raise KubeError(f"{method} {what}: no answer from the API server: {error!r}") from error
         document: Manifest = json.loads(text) if text else {}
         if answer.status >= 400:
-            raise _error(answer.status, f"{method} {what}: {document.get('message', answer.status)}")
+            raise _error(answer.status, f"{method} {what}", document.get("message", str(answer.status)))
         return document
 
 
 _AS_US: Final[Mapping[str, str]] = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
 
 
-def _error(status: int, message: str) -> KubeError:
+MALFORMED: Final = "failed to create typed patch object"
+"""Says the API server, with status 500, to a server-side apply with, say, a string in the place of a list."""
+
+
+def _error(status: int, what: str, reason: str) -> KubeError:
+    message = f"{what}: {reason}"
     if status == 404:
         return NotFoundError(message, status)
     if status == 409:
         return ConflictError(message, status)
-    if status in (400, 403, 422):
+    if status in (400, 403, 422) or reason.startswith(MALFORMED):
         return RejectedError(message, status)
     return KubeError(message, status)

@@ -97,8 +97,10 @@ async def lead(lease: Lease, work: Callable[[], Coroutine[Any, Any, None]], mono
     Returns:
         True when the work ended by itself, False when leadership was lost.
     """
-    while not await _attempt(lease):
-        await asyncio.sleep(RETRY_SECONDS)
+    if not await _attempt(lease):
+        log.info("waiting for the Lease")
+        while not await _attempt(lease):
+            await asyncio.sleep(RETRY_SECONDS)
     log.info("leading")
     working = asyncio.create_task(work())
     keeping = asyncio.create_task(_keep(lease, monotonic))
