@@ -89,6 +89,8 @@ class Engine:
     _decided_revision: int | None = None
     _blocked_since: float | None = None
     _in_flight: int | None = None
+    _left: int = 0
+    _observed_at: float = float("-inf")
 
     # Sensing
 
@@ -102,6 +104,7 @@ class Engine:
             if isinstance(record, StepRecord):
                 self._step(record)
             elif isinstance(record, RequestRecord):
+                self._left += 1
                 self._lengths.add(record)
                 self.totals.results[self.sla.add_request(record, self._judge_by)] += 1
             else:
@@ -110,7 +113,7 @@ class Engine:
 
     def _step(self, record: StepRecord) -> None:
         previous = self.last_step
-        self.last_step = record
+        self.last_step, self._left = record, 0
         at = record.completed_ns / 1e9
         self._epoch.add(record)
         self._steps.append(record)
@@ -152,7 +155,7 @@ class Engine:
             self._forget()
         if self.config is None or not was_reachable:
             self._decide_due = now
-        self.config, self.message = answer.config, ""
+        self.config, self.message, self._observed_at = answer.config, "", now
 
     def confirm(self, answer: Answer, now: float) -> None:
         """Take in what became of the change sent last."""
@@ -177,7 +180,7 @@ class Engine:
         An idle engine takes a change over at its next step, whenever that is.
         """
         config, step = self.config, self.last_step
-        works = step is not None and step.running + step.waiting > 0
+        works = step is not None and self.running + step.waiting > 0
         return works and config is not None and config.applied != config.requested
 
     # Deciding
@@ -221,7 +224,7 @@ class Engine:
             bounds=bounds,
             age_seconds=None if step is None else max(0.0, now - step.completed_ns / 1e9),
             epoch=self._epoch.sums(round(now * 1e9)),
-            running=0 if step is None else step.running,
+            running=self.running,
             decoding=0 if step is None else step.decode_requests,
             waiting=0 if step is None else step.waiting,
             overdue_waiting=self.overdue_waiting(now),
@@ -237,6 +240,17 @@ class Engine:
             planner=config.planner,
             steps=tuple(self._steps),
         )
+
+    @property
+    def running(self) -> int:
+        """Requests that still run: those of the newest step less those that have left since it was scheduled."""
+        step, config = self.last_step, self.config
+        if step is None:
+            return 0
+        is_newer = config is not None and self._observed_at > step.completed_ns / 1e9
+        if is_newer and config is not None and config.drain.running == 0 and step.waiting == 0:
+            return 0
+        return max(0, step.running - step.finished - self._left)
 
     def overdue_waiting(self, now: float) -> int:
         """Requests waiting for longer than the TTFT target, also when the engine has stopped stepping."""

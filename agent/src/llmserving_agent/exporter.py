@@ -149,7 +149,7 @@ def _counts(engines: Sequence[tuple[tuple[str, ...], Engine]]) -> Iterator[Metri
 def _state(engines: Sequence[tuple[tuple[str, ...], Engine]], now: float) -> Iterator[Metric]:
     steps = [(labels, engine.last_step) for labels, engine in engines if engine.last_step is not None]
     yield _gauge(series.TELEMETRY_AGE, [(labels, max(0.0, now - step.completed_ns / 1e9)) for labels, step in steps])
-    yield _gauge(series.ENGINE_RUNNING, [(labels, step.running) for labels, step in steps])
+    yield _gauge(series.ENGINE_RUNNING, [(labels, engine.running) for labels, engine in engines])
     yield _gauge(series.ENGINE_WAITING, [(labels, step.waiting) for labels, step in steps])
     yield _gauge(
         series.ENGINE_KV_USAGE,

@@ -80,7 +80,7 @@ def _engine(engine: Engine, now: float, wall_time: float) -> EngineStatus:
         reachable=engine.reachable,
         message="; ".join(part for part in (engine.message, engine.problem) if part),
         telemetry_age_seconds=None if step is None else max(0.0, now - step.completed_ns / 1e9),
-        running=0 if step is None else step.running,
+        running=engine.running,
         waiting=0 if step is None else step.waiting,
         kv_usage_ratio=step.kv_blocks_used / step.kv_blocks_total
         if step is not None and step.kv_blocks_total

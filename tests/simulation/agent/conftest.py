@@ -194,6 +194,8 @@ class Plant:
         ended = [r for r in self.running if r.produced >= r.output]
         self.running = [r for r in self.running if r.produced < r.output]
         at = round(self.now * 1e9)
+        self.done += ended
+        self.records += [self.record(request, at) for request in ended]
         overdue = 0
         if self.targets.ttft_seconds:
             overdue = sum(self.now - r.arrival > self.targets.ttft_seconds for r in self.waiting)
@@ -231,8 +233,6 @@ class Plant:
                 first_tokens=tuple(firsts.items()),
             )
         )
-        self.done += ended
-        self.records += [self.record(request, at) for request in ended]
 
     def record(self, request: Request, at: int) -> RequestRecord:
         itl = self.targets.itl_seconds or 1e9
