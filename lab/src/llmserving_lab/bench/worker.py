@@ -9,9 +9,11 @@ vLLM is imported once (twenty seconds); each run is a fork of this process.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import logging
 import os
+import signal
 import sys
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
@@ -20,6 +22,8 @@ from threading import Lock
 from typing import Any
 
 READY = {"ready": True}
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def main() -> None:
@@ -56,6 +60,7 @@ def main() -> None:
 def _quiet() -> None:
     import torch
 
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a killed parent leaves no run behind
     torch.set_num_threads(1)
 
 
