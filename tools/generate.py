@@ -79,6 +79,12 @@ def boards() -> dict[Path, str]:
     return {folder / f"{board['uid']}.json": json.dumps(board, indent=2) + "\n" for board in (service_board(),)}
 
 
+def rules() -> dict[Path, str]:
+    """The alerts, where the chart takes them from."""
+    name = "llmserving.yaml"
+    return {CHART / "files" / "rules" / name: (ROOT / "observability" / "rules" / name).read_text()}
+
+
 def install_manifest() -> dict[Path, str]:
     """The chart with its default values, in a namespace of its own with restricted pod security."""
     helm = Toolchain().find(["helm"])["helm"]
@@ -93,7 +99,7 @@ def install_manifest() -> dict[Path, str]:
     return {ROOT / "manifests" / "install.yaml": GENERATED + to_yaml(namespace) + rendered}
 
 
-STEPS: tuple[Callable[[], dict[Path, str]], ...] = (crd, schemas, references, boards, install_manifest)
+STEPS: tuple[Callable[[], dict[Path, str]], ...] = (crd, schemas, references, boards, rules, install_manifest)
 
 
 def main() -> int:

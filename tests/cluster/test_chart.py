@@ -91,6 +91,12 @@ def test_monitors_are_opt_in_and_name_the_resource(render: Render) -> None:
         assert endpoint["relabelings"][0]["targetLabel"] == "name"
 
 
+def test_alerts_are_opt_in_and_not_rendered_as_templates(render: Render) -> None:
+    assert "PrometheusRule" not in dict(kinds(render()))
+    rule = next(d for d in render("prometheusRule.enabled=true") if d["kind"] == "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((ROOT / "observability" / "rules" / "llmserving.yaml").read_text())
+
+
 def test_the_api_server_takes_every_object(render: Render, control_plane: EmbeddedCluster) -> None:
     control_plane.kubectl("create", "namespace", "serving")
     documents = render("podDisruptionBudget.enabled=true", "networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b")
