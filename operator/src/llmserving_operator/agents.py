@@ -98,7 +98,7 @@ class AgentPoller:
         except httpx.HTTPStatusError as error:
             return Report(None, f"the agent answered {error.response.status_code}")
         except httpx.HTTPError as error:
-            return Report(None, f"no answer from the agent: {error or type(error).__name__}")
+            return Report(None, f"no answer from the agent: {str(error) or type(error).__name__}")
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(str(part) for part in first["loc"])
