@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from vllm.sampling_params import SamplingParams
+from vllm.utils.hashing import sha256
+from vllm.v1.core.kv_cache_utils import get_request_block_hasher
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 
@@ -59,7 +61,7 @@ class Stopwatch:
         return spent
 
 
-def add(scheduler: Any, name: str, chance: random.Random) -> None:
+def add(scheduler: Any, name: str, chance: random.Random, hasher: Any) -> None:
     """One request: short prompt, 50 to 500 output tokens."""
     parameters = SamplingParams(max_tokens=chance.randint(50, 500), ignore_eos=True, detokenize=False)
     scheduler.add_request(
@@ -69,6 +71,7 @@ def add(scheduler: Any, name: str, chance: random.Random) -> None:
             sampling_params=parameters,
             pooling_params=None,
             arrival_time=time.time(),
+            block_hasher=hasher,
         )
     )
 
@@ -103,9 +106,10 @@ def measure(running: int, waiting: int, steps: int, asynchronous: bool, live: bo
         kv_blocks=running * 64,
         max_model_len=4096,
         asynchronous=asynchronous,
-        prefix_caching=False,
+        prefix_caching=True,  # vLLM's default
     )
     scheduler: Any = SchedulerEngine(settings, scheduler_class=live_class if live else None).scheduler
+    hasher = get_request_block_hasher(settings.block_size, sha256)
     if live:
         targets = {"ttft_seconds": 2.0, "itl_seconds": 0.05}
         change = {"operation_id": 1, "max_num_seqs": running, "max_num_batched_tokens": 4096, "targets": targets}
@@ -114,11 +118,14 @@ def measure(running: int, waiting: int, steps: int, asynchronous: bool, live: bo
     ours: list[float] = []
     whole: list[float] = []
     pending: Any = None
+    while len(scheduler.waiting) < waiting + running:
+        add(scheduler, f"r{number}", chance, hasher)
+        number += 1
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # as EngineCore does once it is up
     for step in range(steps + steps // 5):
         while len(scheduler.waiting) < waiting:
-            add(scheduler, f"r{number}", chance)
+            add(scheduler, f"r{number}", chance, hasher)
             number += 1
         stopwatch.read()
         began = now()

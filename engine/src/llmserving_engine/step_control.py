@@ -56,6 +56,7 @@ class StepControl:
         self._step = 0
         # of the step being scheduled
         self._plan = StepPlan(self._ceilings.max_num_seqs, self._ceilings.max_num_batched_tokens)
+        self._plain_bounds: Bounds | None = None
         self._flags = 0
         self._prefill_possible = False
         self._memory_free = False
@@ -89,7 +90,13 @@ class StepControl:
         if desired.shed is not None and desired.shed.operation_id > self._shed_done:
             self._shed_done = desired.shed.operation_id
             self._shed(desired.shed.keep)
-        self._plan = self.planner.plan(self._view(now_ns, applied, desired))
+        if self.planner.is_plain:  # no law: spare the view
+            if self._plain_bounds is not applied:
+                self._plain_bounds = applied
+                self._plan = StepPlan(applied.max_num_seqs, applied.max_num_batched_tokens)
+        else:
+            self._plain_bounds = None
+            self._plan = self.planner.plan(self._view(now_ns, applied, desired))
         self._enforce(self._plan, applied)
 
     def after_schedule(self, output: Any) -> None:

@@ -20,6 +20,11 @@ class PlannerSlot:
         self._control = control
         self._choice = control.planner
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the bounds alone are the plan."""
+        return type(self.law) is BoundsOnly
+
     def refresh(self, tracks: Iterable[Track]) -> None:
         """Take over the planner that the control API asks for; a new one is told of all requests in the engine."""
         choice = self._control.planner
