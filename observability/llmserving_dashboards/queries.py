@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmserving_api.series import SLA_TARGET
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -13,6 +15,8 @@ class Query:
     place: str
     """Title of the panel or name of the annotation."""
     expr: str
+    optional: bool
+    """No data is right where nothing happened (marks), or where the resource has no such target (end to end)."""
 
 
 def board_queries(document: Mapping[str, Any], variables: Mapping[str, str]) -> Iterator[Query]:
@@ -25,10 +29,11 @@ def board_queries(document: Mapping[str, Any], variables: Mapping[str, str]) -> 
     """
     title = document["title"]
     for annotation in document["annotations"]["list"]:
-        yield Query(title, annotation["name"], _filled(annotation["expr"], variables))
+        yield Query(title, annotation["name"], _filled(annotation["expr"], variables), optional=True)
     for panel in _panels(document["panels"]):
         for target in panel.get("targets", ()):
-            yield Query(title, panel["title"], _filled(target["expr"], variables))
+            expr = _filled(target["expr"], variables)
+            yield Query(title, panel["title"], expr, optional=SLA_TARGET.name in expr and 'metric="e2e"' in expr)
 
 
 def _panels(panels: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

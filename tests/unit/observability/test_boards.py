@@ -85,6 +85,11 @@ def test_decisions_and_edits_are_marked_on_the_time_axis() -> None:
     assert series.POLICY_REVISION.name in marks["Edits"]["expr"]
 
 
+def test_only_marks_and_the_end_to_end_target_may_be_without_data() -> None:
+    places = [query.place for query in QUERIES if query.optional]
+    assert places == ["Decisions", "Edits", "End-to-end latency"]
+
+
 def test_variables_are_filled_in_everywhere() -> None:
     assert all("$" not in query.expr for query in QUERIES)
     with pytest.raises(ValueError, match="a variable is left"):
