@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from reference import chart_page, metrics_page, resource_page
+from reference import chart_page, metrics_page, resource_page, template_page
 
 from llmserving_api.crd import custom_resource_definition
 from llmserving_api.schemas import DOCUMENTS, document_schema
@@ -69,6 +69,7 @@ def references() -> dict[Path, str]:
     return {
         ROOT / "docs" / "reference" / "llmserving.md": resource_page(),
         ROOT / "docs" / "reference" / "metrics.md": metrics_page(),
+        ROOT / "docs" / "reference" / "template.md": template_page(),
         CHART / "README.md": chart_page(values, schema),
     }
 

@@ -8,6 +8,8 @@ from llmserving_api.conditions import ConditionType
 from llmserving_api.crd import custom_resource_definition
 from llmserving_api.names import API_VERSION, KIND, PLURAL, SHORT_NAME
 from llmserving_api.series import ALL, Series
+from llmserving_operator.children.merge import MERGE_KEYS
+from llmserving_operator.children.restrictions import ALLOWED_VOLUMES, HOST_NAMESPACES, OWN_VARIABLES
 
 Schema = Mapping[str, Any]
 
@@ -65,6 +67,49 @@ def chart_page(values: Schema, schema: Schema) -> str:
         "with it every LLMServing. See [Install](../../docs/how-to/install.md).\n\n## Values\n\n"
     )
     return GENERATED + text + _table(("Value", "Default", "Meaning"), _values(values, schema, ""))
+
+
+def template_page() -> str:
+    """docs/reference/template.md: how an override is merged, and what it may not do."""
+    keys = [(f"`{field}`", f"`{key}`") for field, key in MERGE_KEYS.items()]
+    opening = (
+        "# The pod-template override\n\n"
+        "`spec.template` has the shape of a pod template (`metadata`, `spec`). It is merged into the template that the "
+        "operator renders: objects field by field, `null` removes a field, the lists below element by element, by the key "
+        "of their elements. Every other list replaces the rendered one. An edit restarts pods, rolling.\n\n"
+        "The engine is the container `engine`; `plugin` and `agent` are init containers, the agent a native sidecar.\n\n"
+        "```yaml\n"
+        "template:\n"
+        "  spec:\n"
+        "    nodeSelector:\n"
+        "      nvidia.com/gpu.product: NVIDIA-A100-SXM4-80GB\n"
+        "    containers:\n"
+        "      - name: engine\n"
+        "        volumeMounts:\n"
+        "          - name: cache\n"
+        "            mountPath: /cache\n"
+        "    volumes:\n"
+        "      - name: cache\n"
+        "        persistentVolumeClaim:\n"
+        "          claimName: model-cache\n"
+        "```\n\n## Lists that are merged\n\n"
+    )
+    volumes = ", ".join(f"`{kind}`" for kind in sorted(ALLOWED_VOLUMES))
+    limits = (
+        "\n## What is refused\n\n"
+        "The result is checked after the merge; a refusal is condition `Accepted` False, reason `TemplateRefused`, with the "
+        "field and the rule in its message, and running pods stay as they are. Always: the operator's labels, the container "
+        "`engine` and the init containers stay. With the operator's `templatePolicy: Restricted`, the default, also:\n\n"
+        "* no privilege, privilege escalation, added capability, unconfined profile or kernel setting;\n"
+        f"* no namespace of the node or of the agent ({', '.join(f'`{field}`' for field in HOST_NAMESPACES)}), no host port;\n"
+        f"* volumes of these types only: {volumes};\n"
+        "* no Secret that the resource does not name in `model` or `engine`;\n"
+        "* no other ServiceAccount, no token of the cluster;\n"
+        f"* no touch of the agent, of its volumes, or of {' and '.join(f'`{name}`' for name in OWN_VARIABLES)}.\n\n"
+        "`Unrestricted` lifts the second list. It is an administrator's choice: whoever may create an LLMServing may then "
+        "create any pod.\n"
+    )
+    return GENERATED + opening + _table(("List", "Key"), keys) + limits
 
 
 def _object(path: str, schema: Schema) -> Iterator[str]:

@@ -259,8 +259,8 @@ class LLMServingSpec(Model):
     template: Annotated[
         dict[str, Any] | None,
         Field(
-            description="template overrides the pod template (metadata, spec): lists are merged by the names of their "
-            "entries, the result is checked after the merge. An edit restarts pods.",
+            description="template overrides the pod template (metadata, spec): containers, volumes and the like are "
+            "merged by name, the result is checked after the merge. An edit restarts pods.",
         ),
         PRESERVE_UNKNOWN,
     ] = None
