@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Protocol
 
 from llmserving_lab.bench.capacity import ATTAINMENT, Capacity, find_capacity
@@ -134,7 +135,7 @@ class Campaign:
             "measured_as": measured,
             "capacity_rps": round(found.low, 4),
             "low": round(found.low, 4),
-            "high": round(found.high, 4),
+            "high": round(found.high, 4) if isfinite(found.high) else None,
             "limit_rps": round(limit, 4),
             "slices": [list(one) for one in self.slices],
             "tried": [[round(rate, 4), passed] for rate, passed in found.tried],

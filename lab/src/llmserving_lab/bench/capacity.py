@@ -13,7 +13,7 @@ ATTAINMENT = 0.95
 """Share of good requests at which a rate passes."""
 
 _STEP = 1.5
-_TRIES = 12
+_TRIES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def find_capacity(
         else:
             high = rate
             rate /= _STEP
-    while low > 0.0 and high / low > tolerance:
+    while low > 0.0 and tolerance < high / low < float("inf"):
         middle = sqrt(low * high)
         if ask(middle):
             low = middle

@@ -179,7 +179,11 @@ def _print(console: Console, runs: list[dict[str, Any]], entries: list[dict[str,
         for entry in entries:
             share = entry["capacity_rps"] / entry["limit_rps"] if entry["limit_rps"] else 0.0
             table.add_row(
-                entry["policy"], f"{entry['low']:.2f}", f"{entry['high']:.2f}", f"{share:.2f}", entry.get("chosen", "")
+                entry["policy"],
+                f"{entry['low']:.2f}",
+                "-" if entry["high"] is None else f"{entry['high']:.2f}",
+                f"{share:.2f}",
+                entry.get("chosen", ""),
             )
         console.print(table)
     columns = {

@@ -123,9 +123,10 @@ def _shape(path: Path, meta: dict[str, Any], model: str) -> ModelShape | None:
     fields = ModelShape.__dataclass_fields__
     given = meta["shape"]
     try:
-        return ModelShape(
-            **{name: float(value) if name == "parameters" else int(value) for name, value in given.items()}
-        )
+        numbers: dict[str, Any] = {
+            key: float(value) if key == "parameters" else int(value) for key, value in given.items()
+        }
+        return ModelShape(**numbers)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProfileError(f"{path}: shape: {error}; its fields are numbers: {', '.join(fields)}") from None
 

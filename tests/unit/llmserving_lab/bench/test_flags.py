@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from llmserving_lab.__main__ import app
+from llmserving_lab.bench.policies import PolicyError, setup_of
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--ttft", "2"], "--ttft 2: should be a time above zero with its unit"),
+        (["--itl", "0ms"], "--itl 0ms: should be a time above zero"),
+        (["--rates", "4,fast"], "'fast' should be a number of requests per second above zero"),
+        (["--rates", "-1"], "'-1' should be a number"),
+        (["--policies", "magic"], "policy 'magic' is not known; known are default, static"),
+        (["--policies", "static:512x64"], "no fewer tokens than sequences"),
+        (["--policies", "static:many"], "should be static:SEQSxTOKENS"),
+        (["--policies", "default:3"], "default takes no argument"),
+        (["--sla-edit", "60s:speed=3"], "should be TIME:ttft=…,itl=…"),
+        (["--sla-edit", "60s:itl=30ms", "--sla-edit", "50s:itl=20ms"], "in order of time"),
+        (["--link-latency", "1ms"], "belong together"),
+        (["--trace", "/nothing/here.csv"], "here.csv: cannot be read"),
+    ],
+)
+def test_a_bad_flag_gets_one_line_that_says_what_would_be_right(flags: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["bench", *flags])
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+
+
+def test_disjoint_slices_that_do_not_fit_the_trace_are_refused(tmp_path: Path) -> None:
+    trace = tmp_path / "t.csv"
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(f"{second},5,5\n" for second in range(100)))
+    result = CliRunner().invoke(app, ["bench", "--trace", str(trace), "--requests", "60", "--slices", "2"])
+    assert result.exit_code == 2
+    assert "need 120 rows" in " ".join(result.output.split())
+
+
+def test_a_static_policy_names_its_bounds() -> None:
+    ceilings = setup_of("static:256x640").ceilings
+    assert ceilings is not None
+    assert (ceilings.max_num_seqs, ceilings.max_num_batched_tokens) == (256, 640)
+
+
+def test_a_planner_needs_its_name() -> None:
+    with pytest.raises(PolicyError, match="planner:NAME"):
+        setup_of("planner")
