@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from llmserving_api.conditions import ConditionType
+from llmserving_api.conditions import CONDITION_MEANINGS
 from llmserving_api.crd import custom_resource_definition
 from llmserving_api.names import API_VERSION, KIND, PLURAL, SHORT_NAME
 from llmserving_api.series import ALL, Series
@@ -25,6 +25,7 @@ def resource_page() -> str:
         (column["name"].upper(), "wide" if column.get("priority") else "", column["description"])
         for column in version["additionalPrinterColumns"]
     ]
+    conditions = [(f"`{kind}`", meaning) for kind, meaning in CONDITION_MEANINGS.items()]
     opening = (
         f"# {KIND}, field by field\n\n"
         f"`{API_VERSION}`, kind `{KIND}`, `kubectl get {PLURAL}` or `kubectl get {SHORT_NAME}`. What is refused is "
@@ -36,7 +37,7 @@ def resource_page() -> str:
         _rules(root, "The resource"),
         *_object("spec", root["properties"]["spec"]),
         *_object("status", root["properties"]["status"]),
-        "## Conditions\n\n" + ", ".join(f"`{kind}`" for kind in ConditionType) + ".\n",
+        "## Conditions\n\n" + _table(("Condition", "True says"), conditions),
         "## Columns of kubectl get\n\n" + _table(("Column", "With", "Shows"), columns),
     ]
     return GENERATED + "\n".join(part for part in parts if part)

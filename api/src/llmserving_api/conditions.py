@@ -1,6 +1,8 @@
 """Condition types and reasons of an LLMServing's status: one list, used by operator, tests, docs and alerts."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 
 class ConditionType(StrEnum):
@@ -18,6 +20,23 @@ class ConditionType(StrEnum):
     SATURATED = "Saturated"
     UPDATE_PENDING = "UpdatePending"
     CONFLICT = "Conflict"
+
+
+CONDITION_MEANINGS: Final[Mapping[ConditionType, str]] = {
+    ConditionType.READY: "Requests are served as asked for: the sum of Accepted, EnginesAvailable and Conflict.",
+    ConditionType.ACCEPTED: "The operator understands the resource and can serve it.",
+    ConditionType.PROGRESSING: "A roll-out or a change of replicas is under way.",
+    ConditionType.ENGINES_AVAILABLE: "Enough engines are ready.",
+    ConditionType.AGENTS_CONNECTED: "Every agent answers and reaches its engine.",
+    ConditionType.TUNING_ACTIVE: "Decisions move the bounds; the reason says why not: mode, policy, an unsupported feature.",
+    ConditionType.SLA_MET: "Each target holds at its percentile over the window; Unknown without traffic.",
+    ConditionType.SLA_FEASIBLE: "An otherwise idle engine would keep every target.",
+    ConditionType.GPU_TELEMETRY_AVAILABLE: "Facts of the GPU are read, by the agent (NVML) or through the plug-in (Relay).",
+    ConditionType.SATURATED: "Targets are missed and no bound is left to move: more replicas are needed.",
+    ConditionType.UPDATE_PENDING: "Pods run an older agent or plug-in and take the new one at their next restart.",
+    ConditionType.CONFLICT: "An object that the operator does not own has the name of a child.",
+}
+"""What True says; conditions are observations, not steps."""
 
 
 class DecisionReason(StrEnum):

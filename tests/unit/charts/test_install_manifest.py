@@ -92,6 +92,13 @@ def test_the_operator_understands_its_environment() -> None:
     settings = read_settings(environment)
     assert settings.agent_image == "llmserving/agent:0.1.0"
     assert settings.namespaces == ()
+    assert settings == read_settings(
+        {
+            f"{PREFIX}AGENT_IMAGE": settings.agent_image,
+            f"{PREFIX}LEASE_NAMESPACE": settings.lease_namespace,
+            f"{PREFIX}IDENTITY": settings.identity,
+        }
+    ), "the chart's defaults are the operator's"
     assert settings.lease_namespace == "llmserving-system"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmserving_api.conditions import ConditionReason, ConditionType, DecisionReason
+from llmserving_api.conditions import CONDITION_MEANINGS, ConditionReason, ConditionType, DecisionReason
 from llmserving_api.crd import custom_resource_definition
 from llmserving_api.v1alpha1 import LLMServingSpec
 
@@ -90,6 +90,10 @@ def test_there_is_no_phase() -> None:
 def test_condition_types_and_reasons_are_single_words() -> None:
     for value in (*ConditionType, *ConditionReason, *DecisionReason):
         assert PASCAL.fullmatch(value)
+
+
+def test_every_condition_is_explained() -> None:
+    assert list(CONDITION_MEANINGS) == list(ConditionType)
 
 
 def test_every_rule_has_a_message_that_is_one_line() -> None:
