@@ -32,7 +32,7 @@ HEIGHTS = (0.26, 0.17, 0.21, 0.13, 0.13, 0.10)
 def figure_html(run: Run) -> str:
     """The figure as an HTML fragment with the plotting code in it; it loads nothing from elsewhere."""
     html: str = figure(run).to_html(
-        full_html=False, include_plotlyjs=True, div_id="course", config={"displaylogo": False, "responsive": True}
+        full_html=False, include_plotlyjs=True, div_id="course", config={"displayModeBar": False, "responsive": True}
     )
     return html
 
@@ -94,6 +94,7 @@ def _latency(
         name="target (p95)",
         legendgroup="target",
         showlegend=legend,
+        mode="lines",
         line={"color": TARGET, "width": 1.8, "dash": "dash", "shape": "hv"},
         hovertemplate="%{y:.0f} ms",
         row=row,
@@ -117,6 +118,7 @@ def _engine(chart: go.Figure, run: Run, pod: str, number: int) -> None:
             col=1,
         )
 
+    add(1, [_ms(one.itl_p95) for one in seen], f"{name}: p95 as its agent sees it", legend=True, dash="dot")
     add(3, [_tokens(one) for one in seen], f"{name}: bound in force", legend=True)
     add(4, [_seqs(one) for one in seen], f"{name}: bound in force")
     add(5, [one.running for one in seen], f"{name}: running", legend=True)
@@ -134,9 +136,7 @@ def _phases(chart: go.Figure, script: Script) -> None:
             yshift=44,
             xref="x",
             yref="paper",
-            text=phase.name.replace(", ", "<br>")
-            .replace(" again", "<br>again")
-            .replace("advice only", "advice<br>only"),
+            text=phase.name.replace(" ", "<br>"),
             showarrow=False,
             font={"size": 11},
         )

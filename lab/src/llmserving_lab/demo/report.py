@@ -39,7 +39,7 @@ def write_report(path: Path, run: Run, document: Mapping[str, Any], tables: Mapp
 def _lead(document: Mapping[str, Any]) -> str:
     engine, cluster = document["engine"], document["kubernetes"]
     return escape(
-        f"{engine['replicas']} engines, vLLM {engine['vllm_version']} on Kubernetes {cluster['version']}, "
+        f"{engine['replicas']} engine(s), vLLM {engine['vllm_version']} on Kubernetes {cluster['version']}, "
         f"{engine['device']}; {document['traffic']}."
     )
 
@@ -99,8 +99,8 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> str:
         "ITL p50",
         "ITL p95",
         "attainment",
-        "max_num_seqs",
-        "max_num_batched_tokens",
+        "sequence bound",
+        "token bound",
     )
     rows = []
     for one in phases:

@@ -99,7 +99,7 @@ def run_demo(settings: DemoSettings, script: Script | None = None) -> DemoOutcom
         with watch.time("resource"):
             manifest = install.resource(images, environment, replicas=settings.replicas)
             if settings.kubeconfig is not None:
-                manifest["spec"]["engine"].pop("resources", None)
+                manifest["spec"]["engine"]["resources"].pop("limits")  # its nodes may have no GPU
             install.apply(site, manifest, output / "chat.yaml")
             ready_seconds = install.wait_ready(site)
         say(site.kubectl("get", "llms", f"--namespace={NAMESPACE}").rstrip())
@@ -198,10 +198,11 @@ async def _traffic(
                 async with _alongside(_summaries(state, quiet)), asyncio.TaskGroup() as tasks:
                     tasks.create_task(_collect(process, state.records, started + script.seconds + DRAIN_SECONDS))
                     tasks.create_task(_edit(editor, script, started))
+                await process.wait()
             finally:
                 if process.returncode is None:
-                    process.terminate()
-                await process.wait()
+                    process.kill()
+                    await process.wait()
     return Run(started, script, len(arrivals), tuple(state.records), tuple(watch.history), tuple(editor.made))
 
 

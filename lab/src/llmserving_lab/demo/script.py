@@ -110,8 +110,8 @@ def standard_script() -> Script:
         edits=(
             _itl(25, "30ms", phase="tight", settle_seconds=20),
             _itl(75, "100ms", phase="relaxed again"),
-            _mode(95, "Advise", phase="advice only"),
-            _mode(107, "Auto", phase="automatic again"),
+            _mode(95, "Advise", phase="advice"),
+            _mode(107, "Auto", phase="automatic"),
             _policy(117, "SLA", phase="policy SLA"),
             _itl(123, "60ms", phase="many edits"),
             Edit(

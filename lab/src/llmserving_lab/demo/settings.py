@@ -27,7 +27,7 @@ class DemoSettings:
 
     output: Path
     trace: Path | None = None
-    rate: float = 5.0
+    rate: float = 10.0
     replicas: int = 2
     kubeconfig: Path | None = None
     seed: int = 1

@@ -11,6 +11,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from llmserving_api.control import Bounds
+from llmserving_api.latency import quantile_seconds
 from llmserving_api.status import PATH_STATUS, AgentStatus
 
 CALM_SECONDS = 0.5
@@ -32,6 +33,7 @@ class Observation:
         requested: Bounds asked of the engine.
         applied: Bounds set in its scheduler.
         effective: Bounds that a step has been seen to keep.
+        itl_p95: 95th percentile of the inter-token latency over the SLA window, as the agent measures it.
         running: Requests in the batch.
         waiting: Requests in the queue.
         kv_usage: Share of KV blocks in use.
@@ -50,6 +52,7 @@ class Observation:
     requested: Bounds | None
     applied: Bounds | None
     effective: Bounds | None
+    itl_p95: float | None
     running: int
     waiting: int
     kv_usage: float | None
@@ -78,6 +81,7 @@ def observation(pod: str, asked: float, now: float, status: AgentStatus) -> Obse
         requested=engine.requested if engine is not None else None,
         applied=engine.applied if engine is not None else None,
         effective=engine.effective if engine is not None else None,
+        itl_p95=quantile_seconds(status.latency.itl, 95) if status.latency is not None else None,
         running=engine.running if engine is not None else 0,
         waiting=engine.waiting if engine is not None else 0,
         kv_usage=engine.kv_usage_ratio if engine is not None else None,

@@ -19,6 +19,7 @@ from vllm.v1.executor.abstract import Executor
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, ModelRunnerOutput
 
+from llmserving_lab.device.card_defaults import take_defaults_of
 from llmserving_lab.device.model import DeviceModel, load_device
 from llmserving_lab.device.timeline import DeviceTimeline, ReadyAt, StepReader
 from llmserving_lab.nvml.state import STATE_FILE, DeviceState, write_state
@@ -74,6 +75,7 @@ class SimulatedExecutor(Executor):
     def _init_executor(self) -> None:
         settings = Settings.read()
         self.device: DeviceModel = load_device(settings.device)
+        take_defaults_of(self.device)
         self._timeline = DeviceTimeline(self.device, now=time.monotonic())
         self._reader = StepReader(getattr(self.model_config.hf_config, "simulated_output", None) or [_DEFAULT_TOKEN])
         self._pending: tuple[ModelRunnerOutput, float] | None = None
