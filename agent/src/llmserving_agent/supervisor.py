@@ -49,8 +49,7 @@ def supervise(
             if kill_due is not None:
                 return 0
             if now >= child.start_due:
-                child.pid, child.started = _spawn(command), now
-                _say("loop started", pid=child.pid)
+                _start(child, command, now, longest_delay_seconds)
         elif kill_due is not None and now >= kill_due:
             os.kill(child.pid, signal.SIGKILL)
             kill_due = now + grace_seconds
@@ -66,8 +65,7 @@ def supervise(
             if ran >= STEADY_SECONDS:
                 child.delay = first_delay_seconds
             _say("loop ended", pid=child.pid, status=status, ran_seconds=round(ran, 1), restart_in_seconds=child.delay)
-            child.pid, child.start_due = None, time.monotonic() + child.delay
-            child.delay = min(longest_delay_seconds, child.delay * 2)
+            _back_off(child, longest_delay_seconds)
             continue
         if child.pid is not None:
             os.kill(child.pid, info.si_signo)
@@ -75,8 +73,20 @@ def supervise(
             kill_due = time.monotonic() + grace_seconds
 
 
-def _spawn(command: Sequence[str]) -> int:
-    return os.posix_spawn(command[0], list(command), os.environ, setsigmask=[])
+def _start(child: _Child, command: Sequence[str], now: float, longest_delay_seconds: float) -> None:
+    try:
+        child.pid = os.posix_spawn(command[0], list(command), os.environ, setsigmask=[])
+    except OSError as error:
+        _say("loop cannot be started", error=str(error), restart_in_seconds=child.delay)
+        _back_off(child, longest_delay_seconds)
+        return
+    child.started = now
+    _say("loop started", pid=child.pid)
+
+
+def _back_off(child: _Child, longest_delay_seconds: float) -> None:
+    child.pid, child.start_due = None, time.monotonic() + child.delay
+    child.delay = min(longest_delay_seconds, child.delay * 2)
 
 
 def _reap(wanted: int | None) -> int | None:

@@ -1,0 +1,316 @@
+"""One engine rank: what is asked of it and when, refusals, leases, restarts, overdue and idle engines."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from llmserving_agent.actuation import Actuation, Answer, Outcome
+from llmserving_agent.engine import Engine
+from llmserving_agent.sensors.ports import FrontEndShare, Telemetry
+from llmserving_api.conditions import DecisionReason
+from llmserving_api.control import (
+    Bounds,
+    Contract,
+    ContractMode,
+    Drain,
+    EngineFacts,
+    Lease,
+    RuntimeConfig,
+    SLATargets,
+)
+from llmserving_api.latency import bucket_of
+from llmserving_api.policy import LawName, Limits, Mode, Policy, Target, Targets
+from llmserving_api.telemetry import RequestRecord, StepRecord
+
+NO_SHARE = FrontEndShare()
+
+
+def bounds(seqs: int, tokens: int) -> Bounds:
+    return Bounds(max_num_seqs=seqs, max_num_batched_tokens=tokens)
+
+
+def config(**changes: Any) -> RuntimeConfig:
+    facts = EngineFacts(
+        vllm_version="0.32.0",
+        scheduler_class="S",
+        rank=0,
+        pid=changes.pop("pid", 7),
+        model="m",
+        max_model_len=8192,
+        block_size=16,
+        num_gpu_blocks=30000,
+        async_scheduling=True,
+        chunked_prefill=True,
+        prefix_caching=True,
+        tensor_parallel_size=1,
+        pipeline_parallel_size=1,
+        data_parallel_size=1,
+        unsupported=changes.pop("unsupported", ()),
+    )
+    fields: dict[str, Any] = {
+        "api_version": "v1",
+        "engine": facts,
+        "contract": Contract(mode=ContractMode.FULL, ok=True),
+        "ceilings": bounds(512, 8192),
+        "stock": bounds(256, 8192),
+        "fallback": bounds(256, 8192),
+        "requested": bounds(256, 8192),
+        "applied": bounds(256, 8192),
+        "effective": None,
+        "applied_step": 1,
+        "step": 100,
+        "operation_id": 5,
+        "drain": Drain(active=False, running=1, target=256),
+        "lease": Lease(seconds=30, remaining_seconds=30, expired=False),
+        "targets": SLATargets(),
+    }
+    return RuntimeConfig(**{**fields, **changes})
+
+
+def policy(revision: int = 1, **changes: Any) -> Policy:
+    fields: dict[str, Any] = {
+        "revision": revision,
+        "namespace": "default",
+        "name": "chat",
+        "law": LawName.MEMORY_SLA,
+        "sla": Targets(
+            time_to_first_token=Target(percentile=95, target_seconds=2.0),
+            inter_token_latency=Target(percentile=95, target_seconds=0.05),
+        ),
+        "max_num_seqs": Limits(min=8, max=512),
+        "max_num_batched_tokens": Limits(min=256, max=8192),
+    }
+    return Policy(**{**fields, **changes})
+
+
+def adopted(**changes: Any) -> Engine:
+    engine = Engine(0)
+    engine.observe(Answer(Outcome.APPLIED, config(**changes)), 0.0)
+    return engine
+
+
+def decide(engine: Engine, now: float, share: FrontEndShare = NO_SHARE, **changes: Any) -> Actuation | None:
+    return engine.decide(policy(**changes), share, None, now)
+
+
+def applied(engine: Engine, actuation: Actuation, now: float) -> None:
+    patch = actuation.patch
+    assert patch.max_num_seqs is not None
+    assert patch.max_num_batched_tokens is not None
+    wanted = bounds(patch.max_num_seqs, patch.max_num_batched_tokens)
+    document = config(
+        requested=wanted,
+        applied=wanted,
+        fallback=patch.fallback,
+        targets=patch.targets,
+        operation_id=patch.operation_id,
+        lease=Lease(seconds=patch.lease_seconds or 30, remaining_seconds=30, expired=False),
+    )
+    engine.confirm(Answer(Outcome.APPLIED, document), now)
+
+
+def step(at: float, **changes: Any) -> StepRecord:
+    fields: dict[str, Any] = dict.fromkeys(StepRecord.__slots__, 0)
+    fields |= {"completed_ns": round(at * 1e9), "trim": 1.0, "gaps": (), "first_tokens": ()}
+    fields |= {"duration_ns": 20_000_000, "decode_requests": 10, "decode_tokens": 10, "running": 10}
+    fields |= {"max_num_seqs": 256, "max_num_batched_tokens": 8192, "token_budget": 8192, "kv_blocks_total": 30000}
+    return StepRecord(**{**fields, **changes})
+
+
+def sense(engine: Engine, *records: StepRecord | RequestRecord, now: float, **changes: Any) -> None:
+    engine.sense(Telemetry(records=records, **changes), now)
+
+
+def test_nothing_is_decided_before_the_engines_first_document() -> None:
+    assert decide(Engine(0), 0.0) is None
+
+
+def test_the_first_change_carries_targets_fallback_and_lease_and_keeps_the_bounds() -> None:
+    engine = adopted(requested=bounds(96, 768), operation_id=41)
+    actuation = decide(engine, 0.0)
+    assert actuation is not None
+    patch = actuation.patch
+    assert patch.operation_id == 42
+    assert (patch.max_num_seqs, patch.max_num_batched_tokens) == (96, 768)
+    assert patch.fallback == bounds(256, 8192)
+    assert patch.lease_seconds == 30
+    assert patch.targets == SLATargets(ttft_seconds=2.0, itl_seconds=0.05)
+
+
+def test_the_fallback_is_what_stock_would_choose_within_the_limits() -> None:
+    actuation = decide(adopted(), 0.0, max_num_seqs=Limits(min=8, max=64))
+    assert actuation is not None
+    assert actuation.patch.fallback == bounds(64, 8192)
+    assert actuation.patch.max_num_seqs == 64
+
+
+def test_limits_beyond_the_ceilings_end_at_the_ceilings() -> None:
+    actuation = decide(adopted(), 0.0, law=LawName.STATIC, max_num_seqs=Limits(min=1000, max=4096))
+    assert actuation is not None
+    assert actuation.patch.max_num_seqs == 512
+
+
+def test_one_change_at_a_time_is_on_its_way() -> None:
+    engine = adopted()
+    assert decide(engine, 0.0) is not None
+    assert decide(engine, 5.0, revision=2) is None
+
+
+def test_the_lease_is_renewed_every_ten_seconds_and_not_more_often() -> None:
+    engine = adopted()
+    sent = []
+    for tick in range(400):
+        actuation = decide(engine, tick / 10)
+        if actuation is not None:
+            sent.append(tick / 10)
+            applied(engine, actuation, tick / 10)
+    assert len(sent) == 4
+    assert all(later - sooner <= 11 for sooner, later in pairwise(sent))
+
+
+def test_an_edit_acts_in_the_next_pass_and_counts_once_confirmed() -> None:
+    engine = adopted()
+    first = decide(engine, 0.0)
+    assert first is not None
+    applied(engine, first, 0.0)
+    assert engine.confirmed == 1
+    second = decide(engine, 0.1, revision=2, max_num_seqs=Limits(min=8, max=32))
+    assert second is not None
+    assert second.patch.max_num_seqs == 32
+    assert engine.confirmed == 1
+    applied(engine, second, 0.2)
+    assert engine.confirmed == 2
+
+
+def test_an_edit_that_changes_nothing_for_the_engine_is_confirmed_without_a_call() -> None:
+    engine = adopted()
+    first = decide(engine, 0.0)
+    assert first is not None
+    applied(engine, first, 0.0)
+    assert decide(engine, 0.1, revision=2) is None
+    assert engine.confirmed == 2
+
+
+def test_a_refused_change_is_said_and_not_repeated_at_once() -> None:
+    engine = adopted()
+    assert decide(engine, 0.0) is not None
+    engine.confirm(Answer(Outcome.REFUSED, status=400, message="max_num_seqs: 256 is not in range 1..128"), 0.1)
+    assert engine.taken is not None
+    assert engine.taken.decision.reason is DecisionReason.REFUSED
+    assert "1..128" in engine.taken.decision.message
+    assert not engine.taken.acted
+    engine.observe(Answer(Outcome.APPLIED, config()), 1.0)
+    assert decide(engine, 2.0) is None
+    assert decide(engine, 12.0) is not None
+
+
+def test_after_an_older_operation_was_refused_the_next_number_is_above_the_engines() -> None:
+    engine = adopted(operation_id=5)
+    assert decide(engine, 0.0) is not None
+    engine.confirm(Answer(Outcome.REFUSED, status=409, message="operation 6 is older than 9"), 0.1)
+    engine.observe(Answer(Outcome.APPLIED, config(operation_id=9)), 1.0)
+    actuation = decide(engine, 2.0)
+    assert actuation is not None
+    assert actuation.patch.operation_id == 10
+
+
+def test_an_engine_out_of_reach_is_left_alone_until_it_answers() -> None:
+    engine = adopted()
+    assert decide(engine, 0.0) is not None
+    engine.confirm(Answer(Outcome.UNREACHABLE, message="engine-0.sock: no such file"), 0.1)
+    assert decide(engine, 2.0) is None
+    assert engine.taken is not None
+    assert engine.taken.decision.reason is DecisionReason.ENGINE_UNREACHABLE
+    engine.observe(Answer(Outcome.APPLIED, config(pid=8)), 3.0)
+    assert decide(engine, 3.0) is not None
+
+
+def test_an_engine_that_can_only_be_observed_gets_advice_alone() -> None:
+    engine = adopted(contract=Contract(mode=ContractMode.OBSERVE, ok=False, reason="no gate"))
+    assert decide(engine, 0.0) is None
+    assert engine.confirmed == 1
+    assert engine.taken is not None
+    assert not engine.taken.acted
+    assert "no gate" in engine.taken.decision.message
+
+
+def test_under_features_that_are_not_supported_the_fallback_is_kept() -> None:
+    engine = adopted(unsupported=("PipelineParallel",), requested=bounds(9, 300))
+    actuation = decide(engine, 0.0)
+    assert actuation is not None
+    assert actuation.patch.max_num_seqs == 256
+    assert engine.taken is not None
+    assert "advice only with PipelineParallel" in engine.taken.decision.message
+
+
+@pytest.mark.parametrize("mode", [Mode.OFF, Mode.ADVISE])
+def test_without_auto_the_engine_gets_its_fallback_bounds(mode: Mode) -> None:
+    actuation = decide(adopted(requested=bounds(9, 300)), 0.0, mode=mode)
+    assert actuation is not None
+    assert (actuation.patch.max_num_seqs, actuation.patch.max_num_batched_tokens) == (256, 8192)
+
+
+def test_the_front_ends_share_is_deducted_from_what_the_scheduler_is_given() -> None:
+    actuation = decide(adopted(), 0.0, FrontEndShare(0.3))
+    assert actuation is not None
+    assert actuation.patch.targets is not None
+    assert actuation.patch.targets.ttft_seconds == pytest.approx(1.7)
+    assert actuation.patch.targets.itl_seconds == 0.05
+
+
+def test_a_front_end_slower_than_the_target_does_not_stop_the_scheduler() -> None:
+    actuation = decide(adopted(), 0.0, FrontEndShare(30.0))
+    assert actuation is not None
+    assert actuation.patch.targets is not None
+    assert actuation.patch.targets.ttft_seconds == pytest.approx(1.0)
+
+
+def test_after_a_lapsed_lease_the_agent_goes_on_from_where_the_engine_went() -> None:
+    lapsed = Lease(seconds=30, remaining_seconds=0, expired=True)
+    engine = adopted(requested=bounds(64, 512), applied=bounds(200, 6000), lease=lapsed)
+    actuation = decide(engine, 0.0)
+    assert actuation is not None
+    assert (actuation.patch.max_num_seqs, actuation.patch.max_num_batched_tokens) == (200, 6000)
+
+
+def test_with_telemetry_that_stopped_while_requests_ran_the_bounds_are_held() -> None:
+    engine = adopted()
+    sense(engine, step(0.0), step(0.1), now=0.1)
+    decide(engine, 8.0)
+    assert engine.taken is not None
+    assert engine.taken.decision.reason is DecisionReason.TELEMETRY_STALE
+
+
+def test_an_engine_whose_last_request_has_left_is_idle() -> None:
+    engine = adopted()
+    sense(engine, step(0.0), step(0.1, running=1, finished=1), now=0.1)
+    decide(engine, 8.0)
+    assert engine.taken is not None
+    assert engine.taken.decision.reason is DecisionReason.IDLE
+
+
+def test_a_jammed_engines_waiting_requests_become_overdue_with_time() -> None:
+    engine = adopted()
+    decide(engine, 0.0)
+    sense(engine, step(0.1, waiting=7, oldest_waiting_ns=10**9), now=0.1)
+    assert engine.overdue_waiting(0.2) == 0
+    assert engine.overdue_waiting(1.2) == 1
+    assert engine.overdue_waiting(2.2) == 7
+
+
+def test_a_new_engine_is_measured_anew_and_the_users_latencies_are_kept() -> None:
+    engine = adopted()
+    gaps = ((bucket_of(0.02), 5),)
+    sense(engine, step(0.0), step(0.1, gaps=gaps), now=0.1)
+    sense(engine, now=0.2, restarted=True)
+    assert engine.last_step is None
+    assert engine.window(0.3).epoch.steps == 0
+    assert sum(engine.sla.total.itl.values()) == 5
+
+
+def test_a_new_process_behind_the_same_socket_is_noticed_by_its_counters() -> None:
+    engine = adopted(operation_id=40)
+    sense(engine, step(0.0), step(0.1), now=0.1)
+    engine.observe(Answer(Outcome.APPLIED, config(operation_id=0)), 1.0)
+    assert engine.last_step is None

@@ -1,0 +1,239 @@
+"""What the agent shows: status, health and Prometheus series."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from llmserving_agent.actuation import Answer, Outcome
+from llmserving_agent.exporter import LoopCollector
+from llmserving_agent.http import build_app
+from llmserving_agent.loop import AgentLoop
+from llmserving_agent.sensors.none import NoFrontEnd
+from llmserving_agent.sensors.ports import GPUReading, PolicyReading, Telemetry
+from llmserving_api import series
+from llmserving_api.control import (
+    Bounds,
+    Contract,
+    ContractMode,
+    DeviceMemory,
+    Drain,
+    EngineFacts,
+    Lease,
+    RuntimeConfig,
+    SLATargets,
+)
+from llmserving_api.latency import bucket_of
+from llmserving_api.policy import Limits, Policy, Target, Targets
+from llmserving_api.status import AgentStatus
+from llmserving_api.telemetry import Outcome as Ended
+from llmserving_api.telemetry import RequestRecord, StepRecord
+
+NOW = 100.0
+
+
+class World:
+    """All sensors at once."""
+
+    def __init__(self) -> None:
+        self.policy: Policy | None = None
+        self.error = ""
+        self.telemetry: dict[int, Telemetry] = {}
+
+    def read(self, *_: float) -> Any:
+        return self.telemetry if not _ else PolicyReading(self.policy, self.error, refused=int(bool(self.error)))
+
+
+class OneGPU:
+    def read(self, now: float) -> GPUReading:
+        device = DeviceMemory(
+            uuid="GPU-1", name="card", memory_total_bytes=100, memory_free_bytes=30, memory_used_bytes=70
+        )
+        return GPUReading("relay", (device,), "NVML: library not found")
+
+
+def a_policy() -> Policy:
+    return Policy(
+        revision=7,
+        namespace="team",
+        name="chat",
+        sla=Targets(inter_token_latency=Target(percentile=90, target_seconds=0.05)),
+        max_num_seqs=Limits(min=8, max=512),
+        max_num_batched_tokens=Limits(min=256, max=8192),
+    )
+
+
+def document() -> RuntimeConfig:
+    stock = Bounds(max_num_seqs=256, max_num_batched_tokens=8192)
+    facts = EngineFacts(
+        vllm_version="0.32.0",
+        scheduler_class="S",
+        rank=0,
+        pid=1,
+        model="m",
+        max_model_len=1,
+        block_size=16,
+        num_gpu_blocks=100,
+        async_scheduling=True,
+        chunked_prefill=True,
+        prefix_caching=True,
+        tensor_parallel_size=1,
+        pipeline_parallel_size=1,
+        data_parallel_size=1,
+    )
+    return RuntimeConfig(
+        api_version="v1",
+        engine=facts,
+        contract=Contract(mode=ContractMode.FULL, ok=True),
+        ceilings=Bounds(max_num_seqs=512, max_num_batched_tokens=8192),
+        stock=stock,
+        fallback=stock,
+        requested=stock,
+        applied=stock,
+        effective=stock,
+        applied_step=1,
+        step=1,
+        operation_id=0,
+        drain=Drain(active=False, running=3, target=256),
+        lease=Lease(seconds=30, remaining_seconds=30, expired=False),
+        targets=SLATargets(),
+    )
+
+
+def records() -> tuple[StepRecord | RequestRecord, ...]:
+    fields: dict[str, Any] = dict.fromkeys(StepRecord.__slots__, 0)
+    fields |= {"completed_ns": round((NOW - 0.5) * 1e9), "duration_ns": 20_000_000, "trim": 1.0, "running": 4}
+    fields |= {"finished": 1, "waiting": 2, "kv_blocks_used": 25, "kv_blocks_total": 100, "preempted": 1}
+    fields |= {"gaps": ((bucket_of(0.02), 90), (bucket_of(0.06), 10)), "first_tokens": ((bucket_of(0.3), 5),)}
+    fields |= {"max_num_seqs": 256, "max_num_batched_tokens": 8192, "token_budget": 8192, "decode_requests": 4}
+    at = round((NOW - 1) * 1e9)
+    ended = RequestRecord(Ended.FINISHED, 0, at, 100, 0, 50, 49, 1, 0, 0, 0, 0.3, 2.0, 0.1, 0.06)
+    return (ended, StepRecord(**fields))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def loop(world: World) -> AgentLoop:
+    return AgentLoop(telemetry=world, policy=world, gpu=OneGPU(), front_end=NoFrontEnd(), wall_clock=lambda now: now)
+
+
+@pytest.fixture
+async def client(loop: AgentLoop) -> Any:
+    registry = CollectorRegistry()
+    LoopCollector(loop, lambda: NOW, registry)
+    app = build_app(loop, registry, clock=lambda: NOW, wall_clock=lambda now: 1e9 + now, last_tick=lambda: NOW - 1)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://agent") as client:
+        yield client
+
+
+def fill(world: World, loop: AgentLoop) -> None:
+    world.policy = a_policy()
+    world.telemetry = {0: Telemetry(records=records(), dropped=3)}
+    loop.observe(0, Answer(Outcome.APPLIED, document()), NOW - 2)
+    loop.sense(NOW)
+    loop.decide(NOW)
+
+
+async def test_an_agent_that_knows_nothing_yet_answers_all_the_same(client: httpx.AsyncClient) -> None:
+    status = AgentStatus.model_validate_json((await client.get("/v1/status")).content)
+    assert status.policy_revision is None
+    assert status.engines == ()
+    assert (await client.get("/metrics")).status_code == 200
+    assert (await client.get("/healthz")).status_code == 200
+    ready = await client.get("/readyz")
+    assert ready.status_code == 503
+    assert ready.json()["missing"] == ["no policy yet", "no engine yet"]
+
+
+async def test_the_status_holds_policy_engine_latencies_gpu_and_decisions(
+    client: httpx.AsyncClient, world: World, loop: AgentLoop
+) -> None:
+    fill(world, loop)
+    status = AgentStatus.model_validate_json((await client.get("/v1/status")).content)
+    assert status.policy_seen_revision == 7
+    assert status.policy_revision is None
+    (engine,) = status.engines
+    assert engine.reachable
+    assert (engine.running, engine.waiting, engine.kv_usage_ratio) == (3, 2, 0.25)
+    assert engine.telemetry_age_seconds == pytest.approx(0.5)
+    assert status.latency is not None
+    assert sum(status.latency.itl.values()) == 100
+    assert (status.latency.requests, status.latency.good) == (1, 1)
+    assert (status.gpu.source, status.gpu.devices[0].uuid) == ("relay", "GPU-1")
+    assert status.decisions[0].time == "1970-01-01T00:01:40.000Z"
+    assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_a_refused_policy_is_in_the_status(client: httpx.AsyncClient, world: World, loop: AgentLoop) -> None:
+    fill(world, loop)
+    world.error = "live.json: mode 'x': no"
+    loop.sense(NOW)
+    status = AgentStatus.model_validate_json((await client.get("/v1/status")).content)
+    assert status.policy_error == "live.json: mode 'x': no"
+    assert status.mode is not None
+
+
+def samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            yield sample.name, sample.labels, sample.value
+
+
+async def test_series_carry_what_the_loop_knows(client: httpx.AsyncClient, world: World, loop: AgentLoop) -> None:
+    fill(world, loop)
+    found = {
+        (name, *sorted(labels.items())): value for name, labels, value in samples((await client.get("/metrics")).text)
+    }
+
+    def value(definition: series.Series, suffix: str = "", **labels: str) -> float:
+        return found[(definition.name + suffix, *sorted(labels.items()))]
+
+    engine = {"namespace": "team", "name": "chat", "engine": "0"}
+    owner = {"namespace": "team", "name": "chat"}
+    assert value(series.SLA_TARGET, metric="itl", percentile="90", **owner) == 0.05
+    assert value(series.LATENCY_OBSERVED, metric="itl", percentile="50", **engine) == pytest.approx(0.02, rel=0.03)
+    assert value(series.LATENCY_OBSERVED, metric="itl", percentile="95", **engine) == pytest.approx(0.06, rel=0.03)
+    assert value(series.LATENCY_OBSERVED, metric="itl", percentile="90", **engine) == pytest.approx(0.02, rel=0.03)
+    assert value(series.BOUND_APPLIED, bound="max_num_seqs", **engine) == 256
+    assert value(series.BOUND_LIMIT, bound="max_num_batched_tokens", limit="min", **owner) == 256
+    assert value(series.ENGINE_RUNNING, **engine) == 3
+    assert value(series.ENGINE_KV_USAGE, **engine) == 0.25
+    assert value(series.ENGINE_STEPS, **engine) == 1
+    assert value(series.ENGINE_STEP_SECONDS, "_count", **engine) == 1
+    assert value(series.ENGINE_PREEMPTIONS, **engine) == 1
+    assert value(series.TELEMETRY_DROPPED, **engine) == 3
+    assert value(series.REQUESTS, result="good", **engine) == 1
+    assert value(series.REQUESTS, result="failed", **engine) == 0
+    assert value(series.ATTAINMENT, **engine) == 1
+    assert value(series.MODE, mode="Auto", **owner) == 1
+    assert value(series.MODE, mode="Off", **owner) == 0
+    assert value(series.GPU_SOURCE, source="relay") == 1
+    assert value(series.GPU_MEMORY, uuid="GPU-1", kind="free") == 30
+    assert value(series.ENGINE_CONTRACT, mode="full", **engine) == 1
+    assert value(series.POLICY_REVISION, **owner) == 7
+
+
+async def test_only_names_of_the_shared_list_are_exported(
+    client: httpx.AsyncClient, world: World, loop: AgentLoop
+) -> None:
+    fill(world, loop)
+    known: dict[str, Callable[[], None] | tuple[str, ...]] = {one.name: one.labels for one in series.ALL}
+    for name, labels, _ in samples((await client.get("/metrics")).text):
+        base = name if name in known else name.rsplit("_", 1)[0]
+        assert base in known, name
+        assert set(labels) - {"le"} == set(known[base])  # type: ignore[arg-type]
+
+
+async def test_a_loop_that_stands_still_is_not_healthy(loop: AgentLoop) -> None:
+    app = build_app(
+        loop, CollectorRegistry(), clock=lambda: NOW, wall_clock=lambda now: now, last_tick=lambda: NOW - 30
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://agent") as client:
+        assert (await client.get("/healthz")).status_code == 503
