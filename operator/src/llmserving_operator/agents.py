@@ -26,6 +26,7 @@ class _Target:
     owner: tuple[str, str]
     address: str
     interval: float
+    ready: bool = False
     due: float = 0.0
     failures: int = 0
     asking: bool = False
@@ -45,16 +46,22 @@ class AgentPoller:
         self._room = asyncio.Semaphore(CONCURRENCY)
 
     def watch(self, owner: tuple[str, str], pods: Iterable[Pod], interval: float) -> None:
-        """Ask these pods of a resource, and no others of it, this often (seconds)."""
+        """Ask these pods of a resource, and no others of it, this often (seconds).
+
+        What an agent said before its pod became ready is forgotten, and it is asked at once: its engine was starting.
+        """
         wanted = {pod.uid: pod for pod in pods if pod.ip and pod.running and not pod.terminating}
         for uid in [uid for uid, target in self._targets.items() if target.owner == owner and uid not in wanted]:
             del self._targets[uid]
             self._reports.pop(uid, None)
         for uid, pod in wanted.items():
             target = self._targets.setdefault(uid, _Target(owner, _address(pod), interval))
-            if interval < target.interval:
+            became_ready = pod.ready and not target.ready
+            if became_ready:
+                self._reports.pop(uid, None)
+            if became_ready or interval < target.interval:
                 target.due = 0.0
-            target.interval = interval
+            target.interval, target.ready = interval, pod.ready
 
     def reports(self, pods: Iterable[Pod]) -> Mapping[str, Report]:
         """The last report of each pod that was asked, by uid."""

@@ -63,6 +63,8 @@ class Observation:
     """Objects it owns, pods aside."""
     foreign: Mapping[ChildKey, str]
     """Objects in the place of children that somebody else owns, and who."""
+    leaving: frozenset[ChildKey] = frozenset()
+    """Children of a deleted resource of the same name, which are about to go."""
     pods: tuple[Pod, ...]
     """By name."""
     reports: Mapping[str, Report]
@@ -94,6 +96,12 @@ def is_owned(body: Manifest, owner: Identity) -> bool:
     """Whether the resource controls an object."""
     reference = owner_of(body)
     return reference is not None and reference["uid"] == owner.uid
+
+
+def is_predecessors(body: Manifest, owner: Identity) -> bool:
+    """Whether an object belonged to a resource of the same name that is gone."""
+    reference = owner_of(body)
+    return reference is not None and (reference["kind"], reference["name"]) == (names.KIND, owner.name)
 
 
 def describe_owner(body: Manifest) -> str:

@@ -93,15 +93,12 @@ def make_plan(owner: Identity, spec: LLMServingSpec, observation: Observation, s
     ]
     deployment = build_deployment(owner, spec, revision.template)
     needed = {child_key(manifest) for manifest in (*prerequisites, deployment)}
-    last = () if needed & observation.foreign.keys() else (Apply(deployment),)
+    taken = observation.foreign.keys() | observation.leaving
+    last = () if needed & taken else (Apply(deployment),)
     return Plan(
         stages=(
             deliveries(observation, document, owner.generation, now),
-            tuple(
-                Apply(manifest)
-                for manifest in (*prerequisites, *others)
-                if child_key(manifest) not in observation.foreign
-            ),
+            tuple(Apply(manifest) for manifest in (*prerequisites, *others) if child_key(manifest) not in taken),
             last,
             superfluous(observation, revision),
         ),

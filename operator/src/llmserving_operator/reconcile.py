@@ -19,7 +19,15 @@ from llmserving_operator.errors import KubeError, NotFoundError, RefusedError
 from llmserving_operator.events import build_event, events_between
 from llmserving_operator.kube.client import Kube
 from llmserving_operator.metrics import Metrics
-from llmserving_operator.observe import Observation, describe_owner, identify, is_owned, observe_pods
+from llmserving_operator.observe import (
+    Observation,
+    Pod,
+    describe_owner,
+    identify,
+    is_owned,
+    is_predecessors,
+    observe_pods,
+)
 from llmserving_operator.plan import LAG_SECONDS, make_plan, named_children
 from llmserving_operator.report import build_status, build_unread_status, seconds_until_write
 from llmserving_operator.settings import Settings
@@ -30,6 +38,8 @@ Key = tuple[str, str]
 
 CONFLICT_RETRY_SECONDS: Final = 10.0
 """Foreign objects are not watched; they are looked at again this often."""
+LEAVING_RETRY_SECONDS: Final = 1.0
+"""Between looks at what a deleted resource of the same name has left."""
 REFRESH_SECONDS: Final = 30.0
 """Latencies change without an event."""
 
@@ -139,6 +149,7 @@ class Reconciler:
         return min(
             REFRESH_SECONDS if wait is None else wait,
             CONFLICT_RETRY_SECONDS if observation.foreign else REFRESH_SECONDS,
+            LEAVING_RETRY_SECONDS if observation.leaving else REFRESH_SECONDS,
             LAG_SECONDS if memory.deliveries.pending else REFRESH_SECONDS,
         )
 
@@ -164,34 +175,41 @@ class Reconciler:
     async def _observe(self, key: Key, owner: Identity, memory: _Memory) -> Observation:
         children: dict[ChildKey, Manifest] = {}
         foreign: dict[ChildKey, str] = {}
+        leaving: set[ChildKey] = set()
         for body in self._cluster.children(key):
             if is_owned(body, owner):
                 children[child_key(body)] = body
-        for missing in named_children(owner):
-            if missing in children:
-                continue
+        for missing in [name for name in named_children(owner) if name not in children]:
             found = await self._kube.get(owner.namespace, missing)
-            if found is not None and is_owned(found, owner):
-                children[missing] = {"kind": missing.kind, **found}
-            elif found is not None:
+            if found is None:
+                continue
+            if is_owned(found, owner):
+                children[missing] = {**found, "kind": missing.kind}
+            elif is_predecessors(found, owner):
+                leaving.add(missing)
+            else:
                 foreign[missing] = describe_owner(found)
-        pods = observe_pods(body for body in self._cluster.pods(key) if body["metadata"]["namespace"] == key[0])
+        pods = observe_pods(self._cluster.pods(key))
+        self._watch_agents(key, pods, memory)
         return Observation(
             children=children,
             foreign=foreign,
+            leaving=frozenset(leaving),
             pods=pods,
             reports=self._agents.reports(pods),
             deliveries=memory.deliveries.entries,
         )
 
     def _follow_deliveries(self, key: Key, observation: Observation, memory: _Memory) -> None:
-        """Ask agents often until all act on the policy."""
+        """Ask agents often until all act on the policy, and measure how long that took."""
         took = memory.deliveries.settle(observation.pods, observation.reports, self._monotonic())
         if took is not None:
             self._metrics.delivery.observe(took)
+        self._watch_agents(key, observation.pods, memory)
+
+    def _watch_agents(self, key: Key, pods: Iterable[Pod], memory: _Memory) -> None:
         often = memory.deliveries.pending
-        interval = self._settings.settle_poll_seconds if often else self._settings.poll_seconds
-        self._agents.watch(key, observation.pods, interval)
+        self._agents.watch(key, pods, self._settings.settle_poll_seconds if often else self._settings.poll_seconds)
 
     async def _publish(self, memory: _Memory, status: LLMServingStatus) -> float | None:
         """Write the status where that is due, and the Events of what changed; the seconds until it is due otherwise."""
@@ -207,7 +225,9 @@ class Reconciler:
         before, memory.status = memory.status, status
         memory.written_at = self._monotonic()
         for event in events_between(before.conditions, status.conditions):
-            log.info("event", namespace=owner.namespace, name=owner.name, reason=event.reason, note=event.note)
+            log.info(
+                "condition changed", namespace=owner.namespace, name=owner.name, reason=event.reason, note=event.note
+            )
             try:
                 await self._kube.create(
                     owner.namespace, build_event(owner, event, self._now(), self._settings.identity)

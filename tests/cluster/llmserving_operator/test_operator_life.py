@@ -118,6 +118,26 @@ def test_while_paused_nothing_is_changed(kubectl: Any, created: str, eventually:
     eventually(lambda: kubectl.get("deployment", created)["spec"]["replicas"] == 4)
 
 
+def test_deleted_and_made_anew_at_once_it_is_no_conflict(
+    kubectl: Any, created: str, eventually: Eventually, new_resource: Callable[..., Any]
+) -> None:
+    old = kubectl.get("llms", created)["metadata"]["uid"]
+    resource = new_resource()
+    resource["metadata"]["name"] = created
+    kubectl.run("delete", "llms", created)
+    kubectl.apply(resource)
+    new = kubectl.get("llms", created)["metadata"]["uid"]
+
+    def owners() -> set[str]:
+        found = [kubectl.get(kind, created)["metadata"] for kind in CHILDREN]
+        return {reference["uid"] for metadata in found for reference in metadata["ownerReferences"]}
+
+    eventually(lambda: owners() == {new})
+    assert new != old
+    events = [event for event in kubectl.list("events") if event["involvedObject"].get("name") == created]
+    assert "NameTaken" not in {event["reason"] for event in events}
+
+
 def test_deleting_leaves_nothing(kubectl: Any, created: str, eventually: Eventually) -> None:
     assert "finalizers" not in kubectl.get("llms", created)["metadata"]
     kubectl.run("delete", "llms", created)

@@ -85,6 +85,31 @@ def test_asks_as_often_as_it_is_told_and_at_once_when_that_rises(
     assert [when for _, when in agents.asked] == pytest.approx([0, 3.1, 4.1, 5.1], abs=0.11)
 
 
+def test_what_was_said_before_the_pod_was_ready_is_asked_again(
+    in_virtual_time: InVirtualTime, make_pod: MakePod, make_agent: MakeAgent
+) -> None:
+    """The engine was starting; its agent's complaint about it is out of date."""
+    agents = Agents({"10.0.0.1": make_agent(engine={"reachable": False})})
+    before, after = (make_pod("a", ready=False),), (make_pod("a"),)
+    known: list[bool] = []
+
+    async def scenario() -> dict[str, Report]:
+        poller = agents.poller()
+        poller.watch(KEY, before, 10.0)
+
+        def becomes_ready() -> None:
+            agents.answers["10.0.0.1"] = make_agent()
+            poller.watch(KEY, after, 10.0)
+            known.append("uid-a" in poller.reports(after))
+
+        asyncio.get_running_loop().call_later(2.0, becomes_ready)
+        await agents.run(poller, 3.0)
+        return dict(poller.reports(after))
+
+    assert in_virtual_time(scenario())["uid-a"].status == make_agent()
+    assert known == [False]
+
+
 def test_news_are_told_once_and_latencies_are_no_news(
     in_virtual_time: InVirtualTime, make_pod: MakePod, make_agent: MakeAgent
 ) -> None:

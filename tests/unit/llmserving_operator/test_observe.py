@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from llmserving_operator.children.identity import Identity
-from llmserving_operator.observe import Trouble, describe_owner, is_owned, observe_pods
+from llmserving_operator.observe import Trouble, describe_owner, is_owned, is_predecessors, observe_pods
 
 
 def pod(name: str = "chat-a", **status: Any) -> dict[str, Any]:
@@ -84,5 +84,7 @@ def test_ownership_is_by_the_controllers_uid(owner: Identity) -> None:
     assert is_owned(mine, owner)
     assert not is_owned(earlier, owner)
     assert not is_owned(nobodys, owner)
+    assert is_predecessors(earlier, owner)
+    assert not is_predecessors(nobodys, owner)
     assert describe_owner(earlier) == "which LLMServing chat owns"
     assert describe_owner(nobodys) == "which no LLMServing owns"

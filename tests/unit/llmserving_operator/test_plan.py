@@ -202,6 +202,17 @@ def test_without_what_pods_need_there_is_no_deployment(
     assert ChildKey("Deployment", "chat") not in applied(plan)
 
 
+def test_what_a_deleted_namesake_left_is_waited_for(
+    owner: Identity, settings: Settings, make_spec: MakeSpec, make_observation: MakeObservation
+) -> None:
+    """Applied to, it would be adopted while it is being deleted."""
+    observation = make_observation(leaving=frozenset({ChildKey("Deployment", "chat"), ChildKey("Service", "chat")}))
+    plan = make_plan(owner, make_spec(), observation, settings, now=0.0)
+
+    assert not {ChildKey("Deployment", "chat"), ChildKey("Service", "chat")} & applied(plan).keys()
+    assert ChildKey("ConfigMap", "chat-policy") in applied(plan)
+
+
 def test_a_refused_template_changes_nothing(
     owner: Identity,
     settings: Settings,
