@@ -1,5 +1,6 @@
 """PromQL from series definitions: a label that a series does not have fails when the board is generated."""
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from llmserving_api.series import Series
@@ -10,12 +11,15 @@ SERVICE: Final = 'namespace="$namespace",name="$name"'
 RATE: Final = "$__rate_interval"
 
 
-def select(series: Series, suffix: str = "", **labels: str) -> str:
+def select(
+    series: Series, suffix: str = "", *, excluding: Mapping[str, Iterable[str]] | None = None, **labels: str
+) -> str:
     """Selector of a series of the chosen service.
 
     Args:
         series: what is queried.
         suffix: of a histogram: ``_bucket``, ``_sum`` or ``_count``.
+        excluding: values of labels that are left out.
         labels: further equality matchers.
 
     Raises:
@@ -23,11 +27,13 @@ def select(series: Series, suffix: str = "", **labels: str) -> str:
     """
     if bool(suffix) != (series.kind == "histogram"):
         raise ValueError(f"{series.name} is a {series.kind}: suffix {suffix!r} does not fit")
-    for label in labels:
+    unwanted = excluding or {}
+    for label in (*labels, *unwanted):
         if label not in (*series.labels, *TARGET_LABELS):
             raise ValueError(f"{series.name} has no label {label!r}, only {', '.join(series.labels)}")
-    matchers = ",".join([SERVICE, *(f'{label}="{value}"' for label, value in labels.items())])
-    return f"{series.name}{suffix}{{{matchers}}}"
+    matchers = [SERVICE, *(f'{label}="{value}"' for label, value in labels.items())]
+    matchers += [f'{label}!~"{"|".join(values)}"' for label, values in unwanted.items()]
+    return f"{series.name}{suffix}{{{','.join(matchers)}}}"
 
 
 def rate(series: Series, suffix: str = "", **labels: str) -> str:

@@ -8,15 +8,30 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
 from llmserving_api import series
+from llmserving_api.conditions import DecisionReason
 from llmserving_dashboards import vllm_series as vllm
 from llmserving_dashboards.panels import DATASOURCE, NO_DATA, Line, figure, plot
 from llmserving_dashboards.promql import RATE, quantile, rate, ratio, select
 
 UID: Final = "llmserving-service"
 TARGET: Final = "target"
+HOLDS: Final = (
+    DecisionReason.WITHIN_BAND,
+    DecisionReason.NOT_BINDING,
+    DecisionReason.IDLE,
+    DecisionReason.TOO_FEW_SAMPLES,
+    DecisionReason.TELEMETRY_STALE,
+    DecisionReason.ENGINE_UNREACHABLE,
+    DecisionReason.CONTRACT_FAILED,
+    DecisionReason.NO_POLICY,
+    DecisionReason.REFUSED,
+)
+"""Reasons to leave the bounds as they are: no marks."""
+_DECIDED: Final = select(series.DECISIONS, excluding={"reason": HOLDS}, acted="true")
+_MOVED: Final = f"sum by (pod) (changes({select(series.BOUND_REQUESTED)}[{RATE}])) > 0"
 ANNOTATIONS: Final = {
     "Decisions": (
-        f"sum by (pod, law, reason) (increase({select(series.DECISIONS, acted='true')}[{RATE}])) > 0",
+        f"sum by (pod, law, reason) (increase({_DECIDED}[{RATE}])) > 0 and on (pod) ({_MOVED})",
         {"titleFormat": "{{reason}}", "textFormat": "{{law}} moved the bounds of {{pod}}", "tagKeys": "reason"},
         "blue",
     ),
@@ -232,7 +247,7 @@ def _why() -> list[Any]:
         ),
         plot(
             "Health of the control loop",
-            "Age of the newest telemetry record (above a second the agent holds still), and records lost before they "
+            "Age of the newest telemetry record (on old ones the agent holds still), and records lost before they "
             "were read, per second.",
             "s",
             [

@@ -81,6 +81,8 @@ def test_targets_of_the_resource_are_lines() -> None:
 def test_decisions_and_edits_are_marked_on_the_time_axis() -> None:
     marks = {annotation["name"]: annotation for annotation in BOARDS[0]["annotations"]["list"]}
     assert series.DECISIONS.name in marks["Decisions"]["expr"]
+    assert series.BOUND_REQUESTED.name in marks["Decisions"]["expr"], "only decisions that moved something"
+    assert "WithinBand" in marks["Decisions"]["expr"].partition("reason!~")[2]
     assert "{{reason}}" in marks["Decisions"]["titleFormat"]
     assert series.POLICY_REVISION.name in marks["Edits"]["expr"]
 
