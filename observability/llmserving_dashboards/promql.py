@@ -38,7 +38,7 @@ def select(
 
 def rate(series: Series, suffix: str = "", **labels: str) -> str:
     """Rate per second of a counter or histogram."""
-    return f"rate({select(series, suffix, **labels)}[{RATE}])"
+    return f"rate({select(series, suffix, excluding=None, **labels)}[{RATE}])"
 
 
 def quantile(share: float, series: Series) -> str:
