@@ -18,7 +18,7 @@ from llmserving_operator.errors import KubeError, OperatorError
 from llmserving_operator.handlers import WatchedCluster, build_kopf_settings, build_registry
 from llmserving_operator.health import serve_health
 from llmserving_operator.kube.client import Kube
-from llmserving_operator.kube.connection import connect, load_configuration
+from llmserving_operator.kube.connection import Connection, find_connection
 from llmserving_operator.kube.lease import Lease, lead
 from llmserving_operator.logs import configure_logging
 from llmserving_operator.metrics import Metrics
@@ -41,7 +41,7 @@ class Operator:
         self.cluster = WatchedCluster()
         self.watching = asyncio.Event()
 
-    async def run(self, stop: asyncio.Event, configuration: object) -> None:
+    async def run(self, stop: asyncio.Event, connection: Connection) -> None:
         """Watch and reconcile until ``stop`` is set."""
         await self._wait_for_crd()
         async with httpx.AsyncClient(trust_env=False) as client:
@@ -65,7 +65,7 @@ class Operator:
                         part.cancel()
 
                 await kopf.operator(
-                    registry=build_registry(self.cluster, queue.add, halt, configuration),
+                    registry=build_registry(self.cluster, queue.add, halt, connection.credentials),
                     settings=build_kopf_settings(),
                     standalone=True,
                     identity=self._settings.identity,
@@ -108,13 +108,13 @@ async def serve(settings: Settings) -> int:
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    configuration = await load_configuration()
-    async with connect(configuration) as client:
+    connection = await find_connection()
+    async with connection.client() as client:
         kube = Kube(client)
         operator = Operator(settings, kube, registry)
 
         async def work() -> None:
-            await operator.run(stop, configuration)
+            await operator.run(stop, connection)
 
         async with serve_health(settings.bind, settings.port, registry, operator.watching.is_set):
             if not settings.lease_namespace:

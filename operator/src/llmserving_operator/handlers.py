@@ -5,15 +5,17 @@ again. kopf itself writes nothing: no finalizer, no annotation, no Event.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import Any, Final
 
 import kopf
-from kubernetes.aio.client import Configuration
 
 from llmserving_api import names
 from llmserving_operator.children.identity import Manifest
+from llmserving_operator.kube.connection import Credentials
 
 Key = tuple[str, str]
+"""Namespace and name of a resource."""
 
 CHILD_RESOURCES: Final = (
     ("apps", "v1", "deployments", "Deployment"),
@@ -65,7 +67,7 @@ def build_registry(
     cluster: WatchedCluster,
     enqueue: Callable[[Key], None],
     halt: Callable[[], None],
-    configuration: Configuration,
+    credentials: Callable[[], Credentials],
 ) -> kopf.OperatorRegistry:
     """Handlers for all watched kinds.
 
@@ -73,7 +75,7 @@ def build_registry(
         cluster: is given the indexes.
         enqueue: is told of every resource that something happened to.
         halt: ends what works beside kopf, which would otherwise wait for it in vain when it is told to stop.
-        configuration: how the API server is reached.
+        credentials: how the API server is reached; asked again when a token has run out.
     """
     registry = kopf.OperatorRegistry()
     children = [(group, version, plural) for group, version, plural, _kind in CHILD_RESOURCES]
@@ -83,7 +85,7 @@ def build_registry(
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.ConnectionInfo:
-        return connection_info(configuration)
+        return kopf.ConnectionInfo(**asdict(credentials()))
 
     @kopf.on.startup(registry=registry)
     async def take_indexes(**kwargs: Any) -> None:
@@ -107,22 +109,6 @@ def build_kopf_settings() -> kopf.OperatorSettings:
     for group, version, plural in (*((g, v, p) for g, v, p, _kind in CHILD_RESOURCES), PODS):
         settings.watching.label_selectors[group, version, plural] = OURS
     return settings
-
-
-def connection_info(configuration: Configuration) -> kopf.ConnectionInfo:
-    """The client's connection in kopf's words; called again when a token has run out."""
-    if configuration.refresh_api_key_hook is not None:
-        configuration.refresh_api_key_hook(configuration)
-    scheme, _, token = (configuration.api_key or {}).get("BearerToken", "").partition(" ")
-    return kopf.ConnectionInfo(
-        server=configuration.host,
-        ca_path=configuration.ssl_ca_cert,
-        insecure=not configuration.verify_ssl,
-        scheme=scheme.capitalize() or None,
-        token=token or None,
-        certificate_path=configuration.cert_file,
-        private_key_path=configuration.key_file,
-    )
 
 
 def _watch(

@@ -1,6 +1,7 @@
 """How to reach the API server: from inside a pod, or by a kubeconfig."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +15,48 @@ CONNECTIONS: Final = 64
 TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
-async def load_configuration() -> Configuration:
-    """The pod's service account where there is one, else the kubeconfig of ``KUBECONFIG`` or the home folder.
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Address of the API server and the proof of who asks, as they are now."""
 
-    The service account's token is read again before it expires.
+    server: str
+    ca_path: str | None
+    insecure: bool
+    scheme: str | None
+    token: str | None
+    certificate_path: str | None
+    private_key_path: str | None
+
+
+class Connection:
+    """A way to the API server."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+
+    def client(self) -> ApiClient:
+        """A client; close it at the end."""
+        return ApiClient(self._configuration)
+
+    def credentials(self) -> Credentials:
+        """Present credentials; a service account's token is read again before it runs out."""
+        configuration = self._configuration
+        if configuration.refresh_api_key_hook is not None:
+            configuration.refresh_api_key_hook(configuration)
+        scheme, _, token = (configuration.api_key or {}).get("BearerToken", "").partition(" ")
+        return Credentials(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            scheme=scheme.capitalize() or None,
+            token=token or None,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+        )
+
+
+async def find_connection() -> Connection:
+    """The pod's service account where there is one, else the kubeconfig of ``KUBECONFIG`` or the home folder.
 
     Raises:
         SettingsError: there is neither.
@@ -31,9 +70,4 @@ async def load_configuration() -> Configuration:
     except (ConfigException, OSError) as error:
         raise SettingsError(f"no way to a Kubernetes API server: {error}; set KUBECONFIG or run in a pod") from error
     configuration.connection_pool_maxsize = CONNECTIONS
-    return configuration
-
-
-def connect(configuration: Configuration) -> ApiClient:
-    """A client; close it at the end."""
-    return ApiClient(configuration)
+    return Connection(configuration)
