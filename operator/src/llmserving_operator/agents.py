@@ -13,6 +13,7 @@ from llmserving_api.status import PATH_STATUS, AgentStatus
 from llmserving_operator.observe import Pod, Report
 
 TIMEOUT_SECONDS: Final = 2.0
+MAX_BYTES: Final = 1 << 20
 CONCURRENCY: Final = 32
 FORGIVEN_FAILURES: Final = 2
 """Failures in a row before an agent counts as silent: one lost packet is no news."""
@@ -99,9 +100,11 @@ class AgentPoller:
 
     async def _fetch(self, address: str) -> Report:
         try:
-            answer = await self._client.get(address, timeout=TIMEOUT_SECONDS)
-            answer.raise_for_status()
-            return Report(AgentStatus.model_validate_json(answer.content))
+            async with asyncio.timeout(TIMEOUT_SECONDS), self._client.stream("GET", address) as answer:
+                answer.raise_for_status()
+                return Report(AgentStatus.model_validate_json(await _read(answer)))
+        except TimeoutError:
+            return Report(None, f"no answer from the agent within {TIMEOUT_SECONDS:g} s")
         except httpx.HTTPStatusError as error:
             return Report(None, f"the agent answered {error.response.status_code}")
         except httpx.HTTPError as error:
@@ -122,6 +125,16 @@ def digest_report(report: Report) -> tuple[object, ...]:
         for e in status.engines
     )
     return (status.policy_revision, status.policy_error, status.mode, status.law, status.gpu.source, engines)
+
+
+async def _read(answer: httpx.Response) -> bytes:
+    """The body; what is too long for a status is cut, and then not understood."""
+    body = b""
+    async for part in answer.aiter_bytes():
+        body += part
+        if len(body) > MAX_BYTES:
+            break
+    return body
 
 
 def _address(pod: Pod) -> str:

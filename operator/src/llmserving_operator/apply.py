@@ -34,10 +34,14 @@ class Applier:
         self._applied: dict[tuple[str, ChildKey], tuple[str, str]] = {}
 
     async def apply(self, owner: Identity, observation: Observation, stages: Sequence[Sequence[Step]]) -> Outcome:
-        """Run the stages in order; a failed step ends the plan after its stage."""
+        """Run the stages in order; an object that cannot be written ends the plan after its stage.
+
+        A pod that cannot be patched does not: the others and what new pods start from must not wait for it.
+        """
         changed: list[ChildKey] = []
         delivered: list[Deliver] = []
         failures: list[KubeError] = []
+        blocked = False
         for stage in stages:
             results = await asyncio.gather(
                 *(self._run(owner, observation, step) for step in stage), return_exceptions=True
@@ -45,13 +49,14 @@ class Applier:
             for step, result in zip(stage, results, strict=True):
                 if isinstance(result, KubeError):
                     failures.append(result)
+                    blocked |= not isinstance(step, Deliver)
                 elif isinstance(result, BaseException):
                     raise result
                 elif isinstance(step, Deliver):
                     delivered.append(step)
                 elif result is not None:
                     changed.append(result)
-            if failures:
+            if blocked:
                 break
         return Outcome(tuple(changed), tuple(delivered), tuple(failures))
 

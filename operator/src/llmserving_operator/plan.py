@@ -53,7 +53,7 @@ Step = Apply | Delete | Deliver
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Steps, in stages: those of a stage may run together, a stage starts when the one before succeeded."""
+    """Steps, in stages: those of a stage may run together, a stage starts when the one before is written."""
 
     stages: tuple[tuple[Step, ...], ...]
     update_pending: bool

@@ -123,6 +123,7 @@ class Reconciler:
         except RefusedError as error:
             status = build_unread_status(owner, memory.status, Verdict(False, error.reason, str(error)), self._now())
             await self._publish(memory, status)
+            self._metrics.count_reconcile("unchanged")
             return None
         with self._metrics.seconds.labels("plan").time():
             plan = make_plan(owner, spec, observation, self._settings, self._monotonic())

@@ -124,9 +124,12 @@ def _fullest(agents: Mapping[str, AgentStatus]) -> str | None:
 def _batching(spec: LLMServingSpec, agents: Mapping[str, AgentStatus]) -> BatchingStatus:
     applied = [e.applied for agent in agents.values() for e in agent.engines if e.applied is not None]
     newest = decisions(agents)
+    seqs = bounds_range([bounds.max_num_seqs for bounds in applied])
+    tokens = bounds_range([bounds.max_num_batched_tokens for bounds in applied])
     return BatchingStatus(
-        max_num_seqs=bounds_range([bounds.max_num_seqs for bounds in applied]),
-        max_num_batched_tokens=bounds_range([bounds.max_num_batched_tokens for bounds in applied]),
+        bounds=f"{seqs} / {tokens}" if applied else None,
+        max_num_seqs=seqs,
+        max_num_batched_tokens=tokens,
         policy=spec.batching.policy,
         last_decision=newest[0] if newest else None,
         history=history(agents),

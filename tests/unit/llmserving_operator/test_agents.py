@@ -136,6 +136,8 @@ def test_news_are_told_once_and_latencies_are_no_news(
         (httpx.Response(503), "the agent answered 503"),
         (httpx.Response(200, content=b"{}"), "the agent's status is not understood: agent_version: Field required"),
         (httpx.Response(200, content=b"<html>"), "the agent's status is not understood"),
+        (httpx.Response(200, content=b" " * (2 << 20)), "the agent's status is not understood"),
+        (TimeoutError(), "no answer from the agent within 2 s"),
     ],
 )
 def test_a_silent_agent_says_why(answer: Any, words: str, in_virtual_time: InVirtualTime, make_pod: MakePod) -> None:

@@ -140,6 +140,17 @@ async def test_a_failure_ends_the_plan_after_its_stage(kube: FakeKube, owner: Id
     assert [step.pod for step in outcome.delivered] == ["a"]
 
 
+async def test_a_pod_that_cannot_be_patched_holds_up_nothing_else(kube: FakeKube, owner: Identity) -> None:
+    kube.failing["deliver a"] = RejectedError("a webhook denied it", 403)
+
+    outcome = await Applier(kube).apply(
+        owner, observed(kube), [[Deliver("a", "u", "{}", 0)], [Apply(build_service(owner))]]
+    )
+
+    assert outcome.changed == (ChildKey("Service", "chat"),)
+    assert [str(failure) for failure in outcome.failures] == ["a webhook denied it"]
+
+
 @pytest.mark.parametrize("error", [NotFoundError("gone", 404), ConflictError("another pod", 409)])
 async def test_a_pod_that_is_gone_is_no_failure(error: KubeError, kube: FakeKube, owner: Identity) -> None:
     kube.failing["deliver a"] = error
