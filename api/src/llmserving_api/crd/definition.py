@@ -28,7 +28,7 @@ PRINTER_COLUMNS: Final = (
         "ITL", "string", ".status.sla.interTokenLatency.observed", "Inter-token latency at the target's percentile."
     ),
     _column("SLA", "string", _condition(ConditionType.SLA_MET, "status"), "Whether every target is met."),
-    _column("Batch", "string", ".status.batching.maxNumSeqs", "Live bound on the requests in a batch."),
+    _column("Batch", "string", ".status.batching.bounds", "Live bounds: requests in a batch / tokens of a step."),
     _column("Age", "date", ".metadata.creationTimestamp", "Time since creation."),
     _column("Policy", "string", ".spec.batching.policy", "Law that decides.", priority=1),
     _column("Attainment", "string", ".status.sla.attainment", "Share of good requests over the window.", priority=1),

@@ -74,6 +74,10 @@ class DecisionStatus(Model):
 class BatchingStatus(Model):
     """The live bounds."""
 
+    bounds: Annotated[
+        Short | None,
+        Field(description="bounds in force: maxNumSeqs / maxNumBatchedTokens, ranges when engines differ."),
+    ] = None
     max_num_seqs: Annotated[Short | None, Field(description="maxNumSeqs in force, a range when engines differ.")] = None
     max_num_batched_tokens: Annotated[
         Short | None, Field(description="maxNumBatchedTokens in force, a range when engines differ.")
