@@ -17,6 +17,7 @@ from llmserving_lab.cluster.errors import ClusterError
 
 MOUNT_POINT = Path("/sys/fs/cgroup")
 _MOUNT_FLAGS = {"rw", "ro", "xattr", "noprefix", "clone_children"}
+WEIGHT = 16
 V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
 
 
@@ -97,12 +98,23 @@ def create(name: str) -> list[Path]:
             for setting in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group, and then nothing may join
                 if (group / setting).exists():
                     (group / setting).write_text((hierarchy.group / setting).read_text())
+            _give_weight(group)
     except OSError as error:
         remove(groups)
         raise ClusterError(
             f"a control group could not be made ({error}): run as root with a writable /sys/fs/cgroup"
         ) from error
     return groups
+
+
+def _give_weight(group: Path) -> None:
+    """Let the group's processes together have what `WEIGHT` processes outside it would get of a busy processor.
+
+    A new group counts as a single process, and a cluster beside a few busy programs would starve.
+    """
+    for setting, unit in (("cpu.shares", 1024), ("cpu.weight", 100)):
+        if (group / setting).exists():
+            (group / setting).write_text(str(WEIGHT * unit))
 
 
 def create_v2(name: str, mount_point: Path) -> Path:
@@ -116,6 +128,7 @@ def create_v2(name: str, mount_point: Path) -> Path:
     try:
         enable_v2(mount_point, wanted)
         (mount_point / name).mkdir()
+        _give_weight(mount_point / name)
     except OSError as error:
         raise ClusterError(
             f"cgroup v2 controllers {' '.join(wanted)} cannot be handed to a new group ({error}): run on the "
