@@ -19,6 +19,8 @@ from typing import Any, Final, Protocol
 
 INCOMING_PER_STEP: Final = 64
 """Arrivals sorted in per step: a burst of any size costs no more than this at once."""
+LONG_MEMORY = 0.005
+"""Weight of one long request in the share of long ones that were given up: a memory of some 200 of them."""
 
 
 class Prompted(Protocol):
@@ -97,7 +99,7 @@ class Ordering:
     _late_due: list[tuple[float, int, Job]] = field(default_factory=list)
     _missed: list[tuple[int, float, int, Job]] = field(default_factory=list)
     _serial: count[int] = field(default_factory=count)
-    long_share: float = 0.10
+    long_share: float = 0.12
     long_tokens: int = 1 << 60
     _relegated_long: float = 0.0
     _lengths: list[int] = field(default_factory=list)
@@ -119,7 +121,7 @@ class Ordering:
             self.long_tokens = ordered[int(0.9 * len(ordered))]
             del self._lengths[:-448]
         if job.tokens >= self.long_tokens:
-            self._relegated_long *= 0.98
+            self._relegated_long *= 1.0 - LONG_MEMORY
 
     def discard(self, job: Job) -> None:
         """Forget a job: first token, end or abort. Heaps drop it when it comes up."""
@@ -180,7 +182,7 @@ class Ordering:
                 else:
                     work, _, victim = heappop(shorter)
                 if victim.tokens >= self.long_tokens and not victim.track.relegated:
-                    self._relegated_long += 0.02
+                    self._relegated_long += LONG_MEMORY
                 total += work
                 victim.standing = Standing.LATE
                 victim.track.relegated = True

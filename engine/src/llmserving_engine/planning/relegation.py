@@ -10,13 +10,18 @@ from llmserving_engine.planning.feasible import Job
 
 FLOOR: Final = 0.05
 """Share they always have."""
-CAP: Final = 0.3
-"""Largest share: beyond it, requests that can still be served in time would be lost for them."""
+CAP: Final = 0.15
+"""Largest share for the sake of `WAIT`: beyond it, requests that can still be served in time would be lost for them."""
 WAIT: Final = 4.5
 """They should have started by so many TTFT targets after arrival (five, less the time of their own prefill)."""
-HOPELESS: Final = 2.0
-"""A backlog of more than so many TTFT targets at the full prefill rate cannot be worked off at the capped share; the
-engine is overloaded, and trying would only take more requests down."""
+LAST_CAP: Final = 0.9
+"""Largest share for the sake of `LAST_WAIT`. What would need more is an overload that the share cannot end."""
+LAST_WAIT: Final = 13.0
+"""Where `WAIT` cannot be kept, they should have started by so many TTFT targets after arrival."""
+SPREAD: Final = 1.3
+"""How much sooner than a whole wait the backlog must be done: 1 if all were new, 2 if their ages were spread evenly."""
+LEAST_LEFT: Final = 0.02
+"""Share of the wait that is taken to be left to one whose time is up."""
 
 
 @dataclass(slots=True)
@@ -41,17 +46,26 @@ class Ageing:
             rate: Prefill tokens per second.
             ttft: The target in seconds.
         """
-        if backlog / rate > HOPELESS * ttft:
-            self.share = FLOOR
-            return
-        need = FLOOR
-        tokens = 0
-        for job in missed:
-            tokens += job.tokens - job.request.num_computed_tokens
-            left = max(job.arrival + WAIT * ttft - now, 0.025 * ttft)
-            need = max(need, tokens / left / rate)
-        self.share = min(need, CAP)
+        need = _share(missed, backlog, now, rate, WAIT * ttft)
+        if need > CAP:
+            need = _share(missed, backlog, now, rate, LAST_WAIT * ttft)
+            if need > LAST_CAP:
+                need = FLOOR
+        self.share = max(need, FLOOR)
 
     def served(self, is_missed: bool, tokens: int) -> None:
         """Book tokens that a step computes."""
         self._credit = min(self._credit + tokens * (self.share - is_missed), 8192.0)
+
+
+def _share(missed: Sequence[Job], backlog: int, now: float, rate: float, wait: float) -> float:
+    """Share of the rate with which each starts within `wait` of its arrival, the oldest first.
+
+    Only the oldest are looked at one by one; of the others it is taken that their ages are spread.
+    """
+    need = SPREAD * backlog / wait / rate
+    tokens = 0
+    for job in missed:
+        tokens += job.tokens - job.request.num_computed_tokens
+        need = max(need, tokens / max(job.arrival + wait - now, LEAST_LEFT * wait) / rate)
+    return need

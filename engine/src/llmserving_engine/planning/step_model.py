@@ -2,10 +2,11 @@
 
 The agent learns the coefficients from telemetry; the plug-in only evaluates them, some tens of times per step.
 
-A step takes `c0 + c1 prefill + c2 decodes + c3 context + c4 pairs + [mixed] (c5 + c6 decodes + c7 context) + r(kind,
-tokens)`, where `pairs` is the sum over prefill chunks of chunk x (cached + chunk / 2), `context` the sum over
-decodes of the tokens they attend to, and a *mixed* step one that has both. The mixed terms are not small: attention
-kernels that serve both at once cost far more than the two parts alone. `r` is a table of what the straight lines
+A step of `T` tokens takes `c0 + c1 T + c2 (T - 128)+ + c3 (T - 384)+ + c4 decodes + c5 context + c6 pairs
++ [mixed] (c7 decodes + c8 context) + r(kind, T)`, where `pairs` is the sum over prefill chunks of
+chunk x (cached + chunk / 2), `context` the sum over decodes of the tokens they attend to, and a *mixed* step one that
+has both. The bends are there because small steps wait for weights to be read and large ones for arithmetic. The mixed
+terms are not small: attention kernels that serve both at once cost far more than the two parts alone. `r` is a table of what the straight lines
 miss, by kind of step and number of tokens: matrix tiles and captured-graph sizes are learnt there instead of being
 assumed.
 """
@@ -16,7 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-COEFFICIENTS: Final = 8
+COEFFICIENTS: Final = 9
+BENDS: Final = (128, 384)
+"""Tokens at which the line of dense time may bend upwards."""
 KINDS: Final = 3
 """Kinds of step: 0 decode-only, 1 prefill-only, 2 mixed."""
 CELLS: Final = 64
@@ -56,7 +59,7 @@ class StepModel:
     """A learned model, as the agent sends it.
 
     Attributes:
-        coefficients: The eight coefficients above, seconds per unit.
+        coefficients: The nine coefficients above, seconds per unit.
         residuals: Seconds by kind of step (0 decode-only, 1 prefill-only, 2 mixed) and `cell_of(tokens)`;
             empty rows: none.
         error: Relative error that 95 % of steps stayed below when predicted by this model before they ran.
@@ -74,20 +77,23 @@ class StepModel:
 
     def seconds(self, prefill: int, pairs: float, decodes: int, context: int) -> float:
         """See `StepTimes`; never below a tenth of a millisecond."""
-        c0, c1, c2, c3, c4, c5, c6, c7 = self._flat
-        time = c0
+        c0, c1, c2, c3, c4, c5, c6, c7, c8 = self._flat
+        tokens = prefill + decodes
+        time = c0 + c1 * tokens + c4 * decodes + c5 * context
+        if tokens > BENDS[0]:
+            time += c2 * (tokens - BENDS[0])
+            if tokens > BENDS[1]:
+                time += c3 * (tokens - BENDS[1])
+        kind = 0
         if prefill:
-            time += c1 * prefill + c4 * pairs
+            time += c6 * pairs
             kind = 1
             if decodes:
-                time += c2 * decodes + c3 * context + c5 + c6 * decodes + c7 * context
+                time += c7 * decodes + c8 * context
                 kind = 2
-        else:
-            time += c2 * decodes + c3 * context
-            kind = 0
         row = self.residuals[kind]
         if row:
-            time += row[min(cell_of(prefill + decodes), len(row) - 1)]
+            time += row[min(cell_of(tokens), len(row) - 1)]
         return max(time, 1e-4)
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from llmserving_agent.laws.predictive.memory import CELLS, KINDS, Sample, StepMemory, cell_of, kind_of
+from llmserving_agent.laws.predictive.memory import CELLS, KINDS, Sample, StepMemory, cell_of, key_of, kind_of
 from llmserving_agent.laws.predictive.regression import fit
 from llmserving_api.telemetry import StepRecord
 
-SCALES: Final = (1.0, 512.0, 64.0, 65536.0, 262144.0, 1.0, 64.0, 65536.0)
+SCALES: Final = (1.0, 512.0, 512.0, 512.0, 64.0, 65536.0, 262144.0, 64.0, 65536.0)
 """Typical sizes of the features."""
-PULLS: Final = (1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-2, 1e-2, 1e-2)
+PULLS: Final = (1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-2, 1e-2)
 """How hard each coefficient is pulled towards zero, in samples.
 
 What mixed steps cost beyond their parts is pulled harder: where the samples do not tell it from what the parts cost,
@@ -30,8 +30,8 @@ SHRINK: Final = 2.0
 FULL_WEIGHT: Final = 8.0
 """Steps from which a cell counts fully."""
 DRIFT: Final = 0.06
-"""Median error of recent steps from which the device is taken to have changed its pace."""
-DRIFT_STEPS: Final = 30
+"""Median of what recent steps took longer or shorter than earlier ones like them, from which the device is taken to have changed its pace."""
+DRIFT_STEPS: Final = 15
 LONGEST: Final = 10.0
 """Seconds beyond which a step is no step but a pause (a sleeping engine, a debugger)."""
 
@@ -41,7 +41,7 @@ class Learned:
     """A fitted model; see the plug-in's `step_model` for its meaning.
 
     Attributes:
-        coefficients: Eight of them.
+        coefficients: Nine of them.
         residuals: Seconds by kind and size of step.
         error: Relative error that 95 % of steps stayed below when predicted before they ran.
     """
@@ -84,7 +84,7 @@ class Learner:
         if self.model is not None:
             fresh = [sample.seconds / self.model.seconds(sample) - 1.0 for sample in samples]
             errors = (*errors, *fresh)[-ERRORS:]
-            drift = _drift(fresh)
+            drift = self._drift(samples)
             if drift is not None:
                 known = StepMemory().with_steps(samples)
                 memory = memory.scaled(1.0 + drift, frozenset(known.cells))
@@ -122,6 +122,26 @@ class Learner:
             for row, row_counts in zip(sums, counts, strict=True)
         )
 
+    def _drift(self, samples: Sequence[Sample]) -> float | None:
+        """How much slower or faster the device has become; None where the steps do not say so.
+
+        A step is held against earlier steps of its own kind and size, not against the model: a model that fits badly
+        somewhere is no reason to think that the device has changed everywhere.
+        """
+        if self.model is None:
+            return None
+        ratios = []
+        for sample in samples:
+            cell = self.memory.cells.get(key_of(sample))
+            if cell is not None and cell.steps >= FULL_WEIGHT:
+                features = zip(self.model.coefficients, sample.features, cell.features, strict=True)
+                expected = cell.seconds + sum(weight * (new - old) for weight, new, old in features)
+                ratios.append(sample.seconds / max(expected, 1e-4) - 1.0)
+        if len(ratios) < DRIFT_STEPS:
+            return None
+        median = sorted(ratios)[len(ratios) // 2]
+        return median if abs(median) > DRIFT else None
+
     def _error(self) -> float:
         if len(self.errors) < FEW_ERRORS:
             return FIRST_ERROR
@@ -141,11 +161,3 @@ def sample_of(record: StepRecord) -> Sample | None:
         record.decode_context_tokens,
         seconds,
     )
-
-
-def _drift(errors: Sequence[float]) -> float | None:
-    """How much slower or faster the device has become; None where the errors do not say so."""
-    if len(errors) < DRIFT_STEPS:
-        return None
-    median = sorted(errors)[len(errors) // 2]
-    return median if abs(median) > DRIFT else None

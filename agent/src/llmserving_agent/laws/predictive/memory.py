@@ -16,6 +16,8 @@ from typing import Final
 CELLS: Final = 64
 """Sizes of one kind of step."""
 KINDS: Final = 3
+BENDS: Final = (128, 384)
+"""Tokens at which the line of dense time may bend upwards: from waiting for weights to waiting for arithmetic."""
 RECENT: Final = 24.0
 """A cell's mean follows its last steps, about this many."""
 
@@ -55,12 +57,20 @@ class Sample:
 
     @property
     def features(self) -> tuple[float, ...]:
-        """Features as the plug-in's model uses them: 1, prefill, decodes, context, pairs, and for mixed steps 1,
-        decodes, context."""  # noqa: D205, D209
-        common = (1.0, float(self.prefill), float(self.decodes), float(self.context), self.pairs)
-        if self.prefill and self.decodes:
-            return (*common, 1.0, float(self.decodes), float(self.context))
-        return (*common, 0.0, 0.0, 0.0)
+        """Features of the plug-in's model, in the order of its coefficients (see its `step_model`)."""
+        tokens = self.prefill + self.decodes
+        mixed = self.prefill > 0 and self.decodes > 0
+        return (
+            1.0,
+            float(tokens),
+            float(max(tokens - BENDS[0], 0)),
+            float(max(tokens - BENDS[1], 0)),
+            float(self.decodes),
+            float(self.context),
+            self.pairs,
+            float(self.decodes if mixed else 0),
+            float(self.context if mixed else 0),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,12 @@ Key = tuple[int, int, int]
 """Kind, size, octave of decodes."""
 
 
+def key_of(sample: Sample) -> Key:
+    """The cell a step belongs to."""
+    kind = kind_of(sample.prefill, sample.decodes)
+    return kind, cell_of(sample.prefill + sample.decodes), sample.decodes.bit_length()
+
+
 @dataclass(frozen=True, slots=True)
 class StepMemory:
     """Cells by kind, size and octave of decodes; at most some 1,500, a few hundred in practice."""
@@ -93,11 +109,7 @@ class StepMemory:
         """With these steps remembered."""
         cells = dict(self.cells)
         for sample in samples:
-            key = (
-                kind_of(sample.prefill, sample.decodes),
-                cell_of(sample.prefill + sample.decodes),
-                sample.decodes.bit_length(),
-            )
+            key = key_of(sample)
             cell = cells.get(key)
             features = sample.features
             cells[key] = Cell(features, sample.seconds) if cell is None else cell.with_step(features, sample.seconds)
