@@ -40,7 +40,7 @@ class Quantum:
         """
         quantum = max(SMALLEST_CHUNK, self.aligned_block + self.lookahead, self.decode_tokens)
         if self.whole_items:
-            quantum = max(quantum, self.aligned_block + largest_item)
+            quantum = max(quantum, self.aligned_block + self.lookahead + largest_item)
         if self.whole_prompt:
             quantum = max(quantum, next_prompt)
         return quantum

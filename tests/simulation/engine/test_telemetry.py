@@ -78,7 +78,9 @@ def test_latencies_are_those_of_a_slow_count(engine, restless, kv_blocks, law):
     sim.patch(targets={"ttft_seconds": 0.5, "itl_seconds": 0.05}, **(restless if law == "restless" else {}))
     arrivals = {}
     original = sim.live.measurement.tracker.arrive
-    sim.live.measurement.tracker.arrive = lambda request, *args: arrivals.setdefault(request.request_id, original(request, *args))
+    sim.live.measurement.tracker.arrive = lambda request, *args: arrivals.setdefault(
+        request.request_id, original(request, *args)
+    )
     crowd(sim, chance, aborts=False)
 
     assert sim.control.progress.faults == 0

@@ -58,5 +58,6 @@ def test_the_quantum_is_the_smallest_chunk_that_vllm_accepts():
     assert Quantum(aligned_block=528, lookahead=3).tokens(0, 0) == 531
     assert Quantum().tokens(1200, 5000) == SMALLEST_CHUNK
     assert Quantum(whole_items=True).tokens(1200, 5000) == 1200
+    assert Quantum(whole_items=True, lookahead=1).tokens(1200, 5000) == 1201
     assert Quantum(whole_prompt=True).tokens(0, 5000) == 5000
     assert Quantum(decode_tokens=33).tokens(0, 0) == 33
