@@ -101,7 +101,7 @@ class EmbeddedCluster:
                 yield cluster
             finally:
                 if process.poll() is not None:
-                    say(f"the cluster ended by itself: {_last_words(process)}")
+                    say(f"the cluster ended by itself: {_last_words(process, cluster.state)}")
                 cluster.stop()
                 process.wait()
         finally:
@@ -272,10 +272,12 @@ def _start_guardian(claim: guardian.Claim, lifeline: int | None) -> subprocess.P
         )
 
 
-def _last_words(process: subprocess.Popen[str]) -> str:
-    """What a guardian that has ended said."""
+def _last_words(process: subprocess.Popen[str], state: Path) -> str:
+    """What a guardian that has ended said, or the last line of its log where it did not end in order."""
     said = process.stdout.read().strip().splitlines() if process.stdout else []
-    return said[-1] if said else "the guardian was ended"
+    with contextlib.suppress(FileNotFoundError):
+        said = said or (state / "logs" / "guardian.log").read_text().strip().splitlines()
+    return said[-1] if said else "its guardian was killed"
 
 
 def _prerequisites(*, node: bool) -> dict[str, Path]:
@@ -339,7 +341,7 @@ def _wait_ready(cluster: EmbeddedCluster, process: subprocess.Popen[str], *, nod
             if api.ready() and (not node or api.node_ready(NODE_NAME)):
                 return
         time.sleep(0.1)
-    raise ClusterError(f"the cluster did not start: {_last_words(process)}")
+    raise ClusterError(f"the cluster did not start: {_last_words(process, cluster.state)}")
 
 
 def _load_pause(cluster: EmbeddedCluster) -> None:

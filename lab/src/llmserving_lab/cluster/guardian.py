@@ -30,10 +30,13 @@ PROCESSES = "processes.json"
 GROUPS = "cgroups.json"
 LOCK = "lock"
 
-_JOIN_GROUPS = (
-    'for group in "$@"; do [ "$group" = -- ] && break; shift; echo $$ > "$group/cgroup.procs"; done; shift; exec "$@"'
-)
-"""A shell enters the control groups itself and then becomes `unshare`, so that no process is left between."""
+_JOIN_GROUPS = """
+for group in "$@"; do [ "$group" = -- ] && break; shift; echo $$ > "$group/cgroup.procs"; done
+shift
+exec unshare --cgroup "$@"
+"""
+"""Process 1 enters the control groups and makes them the top of what it sees. `unshare`, outside, stays out of them:
+a v2 group that holds a process cannot hand controllers to its children."""
 
 
 @dataclass(frozen=True)
@@ -136,12 +139,12 @@ def _stop_requests() -> int:
 
 
 def _start(state: Path, groups: list[Path]) -> subprocess.Popen[bytes]:
-    enter = ["/bin/sh", "-c", _JOIN_GROUPS, "sh", *map(str, groups), "--"]
-    spaces = ["--mount", "--net", "--uts", "--ipc", "--pid", "--cgroup", "--mount-proc"]
+    unshare = ["unshare", "--mount", "--net", "--uts", "--ipc", "--pid", "--mount-proc", "--fork", "--kill-child"]
+    enter = ["/bin/sh", "-e", "-c", _JOIN_GROUPS, "sh", *map(str, groups), "--"]
     first = [sys.executable, "-m", "llmserving_lab.cluster.namespace", str(state)]
     with (state / "logs" / "namespace.log").open("ab") as log:
         return subprocess.Popen(
-            [*enter, "setpriv", "--pdeathsig", "KILL", "unshare", *spaces, "--fork", "--kill-child", *first],
+            ["setpriv", "--pdeathsig", "KILL", *unshare, *enter, *first],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
