@@ -144,3 +144,19 @@ def test_deleting_leaves_nothing(kubectl: Any, created: str, eventually: Eventua
 
     kinds = ",".join((*CHILDREN, "configmap", "controllerrevision", "replicaset", "pod"))
     eventually(lambda: kubectl.list(kinds, f"llmserving.io/name={created}") == [])
+
+
+def test_engines_of_any_user_but_root_meet_the_restricted_standard(
+    own: Any, start_operator: Callable[..., Any], new_resource: Callable[..., Any], eventually: Eventually
+) -> None:
+    """The API server itself refuses pods that do not."""
+    own.run("label", "namespace", own.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    as_root = new_resource()
+    as_user = new_resource(template={"spec": {"securityContext": {"runAsUser": 1000, "runAsNonRoot": True}}})
+    with start_operator(lease_namespace=""):
+        own.apply(as_root)
+        own.apply(as_user)
+
+        eventually(lambda: len(policies_of(own, as_user["metadata"]["name"])) == 1)
+        eventually(lambda: own.list("deployment", f"llmserving.io/name={as_root['metadata']['name']}"))
+        assert pods_of(own, as_root["metadata"]["name"]) == []
