@@ -26,6 +26,8 @@ from llmserving_api.policy import LawName, Mode, Policy, Target
 from llmserving_api.telemetry import MoreRecord, RequestRecord, StepFlag, StepRecord
 
 DECIDE_SECONDS = 1.0
+HURRY_SECONDS = 0.4
+"""Until the next decision while a target is being missed or measurements have only begun."""
 RENEW_SECONDS = 10.0
 LEASE_SECONDS = 30.0
 RETRY_SECONDS = 1.0
@@ -204,6 +206,8 @@ class Engine:
             return None
         advice = why_advice(policy, config)
         decision = self._decision(policy, setting, window, now)
+        if decision.reason in (DecisionReason.ITL_HIGH, DecisionReason.TOO_FEW_SAMPLES):
+            self._decide_due = now + HURRY_SECONDS
         acts = policy.mode is not Mode.ADVISE and not advice
         if not acts:
             decision = replace(decision, message=f"{advice}; {decision.message}")

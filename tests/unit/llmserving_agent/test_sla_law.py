@@ -141,6 +141,18 @@ def test_a_target_below_an_idle_step_is_not_chased(
     assert decision.bounds.max_num_seqs >= seen.bounds.max_num_seqs
 
 
+def test_steps_that_are_quick_on_average_and_too_often_long_lower_a_bound_that_lets_large_prompts_through(
+    window: Windows, setting: Settings, epoch: Epochs, gaps: Gaps, bounds: BoundsOf
+) -> None:
+    mixed = Steps(count=30, seconds=0.03, decodes=60, tokens=400)
+    latencies = {**gaps(0.02, 900), **gaps(0.2, 100)}
+    seen = window(bounds=bounds(64, 8192), epoch=epoch(decode=QUICK, mixed=mixed, gaps=latencies, tokens_binding=0.0))
+    law = SLA()
+    _, decision = law.decide(law.start(seen.bounds, setting()), seen, setting())
+    assert decision.bounds.max_num_batched_tokens == pytest.approx(400 * (0.040 - 0.020) / (0.030 - 0.020), rel=0.1)
+    assert decision.reason is DecisionReason.ITL_HIGH
+
+
 @pytest.mark.parametrize(("gap", "direction"), [(0.02, 1), (0.06, -1)])
 def test_the_set_point_follows_the_share_of_gaps_over_the_target(
     window: Windows, setting: Settings, epoch: Epochs, gaps: Gaps, gap: float, direction: int

@@ -126,6 +126,15 @@ def narrowed(
     return _clamp(observed - alpha // 2, observed + alpha // 2, limits)
 
 
+def capped(interval: Interval, seen: Observation, set_point: float, limits: Limits, options: SearchOptions) -> Interval:
+    """The interval below the bound at which a step takes the set point, by the linear model; never above where it was.
+
+    For steps that are quick on average and yet too often long, because the bound lets the large ones through.
+    """
+    bound = int(seen.batch * _ratio(seen, set_point))
+    return interval if bound >= interval.middle else around(bound, limits, options)
+
+
 def _ratio(seen: Observation, set_point: float) -> float:
     """Batch that takes the set point over the batch seen, by the linear model; at most 4."""
     offset = seen.offset if seen.offset < 0.9 * seen.latency else 0.0

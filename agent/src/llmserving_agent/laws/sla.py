@@ -10,6 +10,8 @@ and the corrections to it. Corrections here:
   more gaps exceed the target than the percentile allows, and rises slowly while far fewer do.
 * *Full steps.* The token bound's own effect is seen in the steps that used it up; where there are enough, only they
   count.
+* *Large ones.* Steps with prefill can be quick on average and yet too often long, when the token bound lets large prompts
+  through. While more gaps exceed the target than allowed, the bound is at most the linear model's for the set point.
 * *Order.* When the token bound is as low as it may be and steps with prefill are still slow, they move the sequence
   bound, if the decodes in them take enough of the time for that to help.
 * *Within reach.* Nothing is gained by starving the engine for a target that even an idle one misses: the set point is
@@ -33,7 +35,13 @@ PREFILL_QUANTUM = 64
 """Tokens left for prefill beside the running decodes, whatever the search says."""
 BINDING_SHARE = 0.1
 FIRST_RATIO = 0.8
-LEAST_RATIO, GREATEST_RATIO = 0.5, 0.95
+LEAST_RATIO, GREATEST_RATIO = 0.5, 0.92
+TOO_MANY, FEW = 0.5, 0.1
+"""Gaps over the target, as shares of what the percentile allows: beyond the first the ratio falls, below the second it rises.
+
+Well below 1, because the long gaps gather on some requests: with all that is allowed used up, half of the requests would
+miss the percentile of their own gaps.
+"""
 ENOUGH_GAPS = 200
 LEAST_OVER_IDLE = 1.25
 
@@ -74,7 +82,8 @@ class SLA:
         state = self._in_force(state, window.bounds, setting)
         set_point = max(state.ratio * setting.itl.target_seconds, LEAST_OVER_IDLE * (window.idle_step_seconds or 0.0))
         limits = _token_limits(setting.max_num_batched_tokens, window.decoding)
-        tokens, tokens_pace = self._search_tokens(state.tokens, window, set_point, limits)
+        missed = _share_over_allowed(window, setting.itl) > TOO_MANY
+        tokens, tokens_pace = self._search_tokens(state.tokens, window, set_point, limits, missed)
         exhausted = tokens_pace is Pace.SLOW and window.bounds.max_num_batched_tokens <= limits.min
         seqs, seqs_pace = self._search_seqs(state.seqs, window, set_point, setting.max_num_seqs, exhausted)
         bounds = bounds_of(
@@ -94,7 +103,7 @@ class SLA:
         return state
 
     def _search_tokens(
-        self, interval: Interval, window: Window, set_point: float, limits: Limits
+        self, interval: Interval, window: Window, set_point: float, limits: Limits, missed: bool
     ) -> tuple[Interval, Pace | None]:
         epoch = window.epoch
         steps = epoch.full if epoch.full.count >= self.tokens.min_steps else epoch.mixed
@@ -106,8 +115,11 @@ class SLA:
             offset=epoch.decode.seconds or window.idle_step_seconds or 0.0,
             binding=epoch.tokens_binding >= BINDING_SHARE,
         )
-        moved = search.narrowed(interval, seen, set_point, limits, self.tokens)
-        return moved, search.pace(steps.seconds, set_point, self.tokens)
+        pace = search.pace(steps.seconds, set_point, self.tokens)
+        if missed and pace is not Pace.SLOW and steps is epoch.mixed:
+            lowered = search.capped(interval, seen, set_point, limits, self.tokens)
+            return lowered, Pace.SLOW if lowered is not interval else pace
+        return search.narrowed(interval, seen, set_point, limits, self.tokens), pace
 
     def _search_seqs(
         self, interval: Interval, window: Window, set_point: float, limits: Limits, tokens_exhausted: bool
@@ -151,13 +163,20 @@ def _fewer_decodes_help(window: Window, set_point: float, least: int) -> bool:
     return each is not None and each * (mixed.decodes - least) >= (mixed.seconds - set_point) / 2
 
 
-def _ratio(ratio: float, window: Window, itl: Target, paces: tuple[Pace | None, Pace | None]) -> float:
+def _share_over_allowed(window: Window, itl: Target) -> float:
+    """Share of gaps over the target as a multiple of what the percentile allows; 0 with too few gaps to tell."""
     over = share_over(window.epoch.gaps, itl.target_seconds)
     if over is None or sum(window.epoch.gaps.values()) < ENOUGH_GAPS:
+        return 0.0
+    return over / (1 - itl.percentile / 100)
+
+
+def _ratio(ratio: float, window: Window, itl: Target, paces: tuple[Pace | None, Pace | None]) -> float:
+    if sum(window.epoch.gaps.values()) < ENOUGH_GAPS:
         return ratio
-    allowed = 1 - itl.percentile / 100
-    if over > allowed and Pace.SLOW not in paces:
+    share = _share_over_allowed(window, itl)
+    if share > TOO_MANY and Pace.SLOW not in paces:
         return max(LEAST_RATIO, ratio * 0.97)
-    if over < 0.4 * allowed and (Pace.WITHIN in paces or Pace.SLOW in paces):
+    if share < FEW and (Pace.WITHIN in paces or Pace.SLOW in paces):
         return min(GREATEST_RATIO, ratio + 0.01)
     return ratio
