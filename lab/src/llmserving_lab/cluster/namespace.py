@@ -29,7 +29,7 @@ FAILURE = "failure.json"
 """Why the cluster ended by itself: written here, below the state folder."""
 FORWARDER = "forwarder"
 
-_API_PATIENCE_SECONDS = 60.0
+_API_PATIENCE_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
