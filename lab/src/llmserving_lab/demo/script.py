@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 RELAXED_SECONDS = 0.1
-TIGHT_SECONDS = 0.03
 TTFT_SECONDS = 2.0
 
 
