@@ -6,9 +6,15 @@ checked as over the socket.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
 
 from llmserving_agent.actuation import Actuation, Answer, Outcome
+from llmserving_agent.catalogue import LAWS
+from llmserving_agent.guards import guarded
+from llmserving_agent.laws.memory import Memory, MemoryRule
+from llmserving_agent.laws.protocol import Law
 from llmserving_agent.loop import AgentLoop
 from llmserving_agent.sensors.none import NoFrontEnd, NoGPU
 from llmserving_agent.sensors.ports import PolicyReading
@@ -173,13 +179,37 @@ class PlannerBeside:
         return {}
 
 
+VARIANTS: dict[str, tuple[LawName, Callable[[], Law[Any]]]] = {
+    "memory-readme": (LawName.MEMORY, lambda: guarded(Memory(rule=MemoryRule.BLOCKS))),
+}
+"""Laws with other parameters than the agent's catalogue gives them, for comparison."""
+
+
 def law_of(name: str) -> LawName:
     """The agent's law by its name on the command line (`memory-sla` for `MemorySLA`).
 
     Raises:
         ValueError: no such law.
     """
+    if name in VARIANTS:
+        return VARIANTS[name][0]
     for law in LawName:
         if law.value.lower() == name.replace("-", ""):
             return law
     raise ValueError(f"policy {name}: the agent has no such law; it has {', '.join(LawName)}")
+
+
+@contextmanager
+def catalogue_of(name: str) -> Iterator[None]:
+    """While it lasts, the agent's catalogue holds the variant of this name, if it is one."""
+    if name not in VARIANTS:
+        yield
+        return
+    law, make = VARIANTS[name]
+    laws = cast("dict[LawName, Callable[[], Law[Any]]]", LAWS)
+    before = laws[law]
+    laws[law] = make
+    try:
+        yield
+    finally:
+        laws[law] = before

@@ -22,6 +22,9 @@ _SATURATION = 40.0
 _COARSE = 1.1
 """Tolerance of capacities inside a search over static settings."""
 
+OVERLOAD = 1.5
+"""Share of its own capacity at which a policy is overloaded."""
+
 _WARMUP = 0.1
 """Share of a capacity run's requests that is left out."""
 
@@ -61,18 +64,24 @@ class Campaign:
             cells = [threads.submit(self._cell, policy, rate) for policy in policies for rate in rates]
             return [run for cell in cells for run in cell.result()]
 
-    def capacities(self, policies: Sequence[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Capacity of each policy and the load's limit: entries of the result's `capacity`, and the runs at each capacity."""
-        limit = self.limit()
+    def capacities(
+        self, policies: Sequence[str], *, limit: float | None = None
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Capacity of each policy and the load's limit: entries of the result's `capacity`, and the runs at and above it."""
+        limit = limit or self.limit()
         wanted = [policy for policy in policies if policy != "limit"]
         with ThreadPoolExecutor(max(1, len(wanted))) as threads:
             searches = [threads.submit(self._capacity_entry, policy, limit) for policy in wanted]
             entries = [search.result() for search in searches]
-        runs: list[dict[str, Any]] = []
-        for entry in entries:
-            if entry["capacity_rps"] > 0:
-                runs += self._cell(entry["measured_as"], entry["capacity_rps"])
-        return entries, runs
+            cells = [(entry, factor) for entry in entries if entry["capacity_rps"] for factor in (1.0, OVERLOAD)]
+            at = list(
+                threads.map(lambda cell: self._cell(cell[0]["measured_as"], cell[0]["capacity_rps"] * cell[1]), cells)
+            )
+        for (entry, factor), runs in zip(cells, at, strict=True):
+            if factor == OVERLOAD:
+                goodput = sum(run["goodput_rps"] or 0.0 for run in runs) / len(runs)
+                entry["overload"] = round(goodput / entry["capacity_rps"], 4)
+        return entries, [run for runs in at for run in runs]
 
     def limit(self) -> float:
         """Saturated throughput without targets, with the best of a few settings, mean of the slices."""

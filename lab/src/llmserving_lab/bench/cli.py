@@ -135,7 +135,7 @@ def bench(
             drain=drain,
         )
         chosen_rates = _rates(rates)
-        parts = _slices(plan.load, slices or (3 if capacity else 1))
+        parts = load_slices(plan.load, slices or (3 if capacity else 1))
         with EnginePool(jobs) as pool, console.status("loading the engine's scheduler") as status:
             done = 0
 
@@ -262,7 +262,7 @@ def _links(latency: str | None, bandwidth: float | None) -> LinkPlan | None:
     return LinkPlan(latency_seconds=_seconds("--link-latency", latency), bandwidth_bytes_per_second=bandwidth * 1e9)
 
 
-def _slices(load: LoadPlan, count: int) -> tuple[tuple[int, int], ...]:
+def load_slices(load: LoadPlan, count: int) -> tuple[tuple[int, int], ...]:
     """`(start, seed)` of disjoint slices spread over the trace; generated loads differ by seed."""
     if load.trace is None:
         return tuple((0, load.seed + index) for index in range(count))

@@ -12,12 +12,12 @@ from typing import Any
 from vllm.engine import arg_utils
 from vllm.usage.usage_lib import UsageContext
 
-from llmserving_lab.bench.beside import AgentBeside, Beside, PlannerBeside, law_of
+from llmserving_lab.bench.beside import AgentBeside, Beside, PlannerBeside, catalogue_of, law_of
 from llmserving_lab.bench.clock import Clock
 from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
 from llmserving_lab.bench.outcome import Outcome, Targets, summarise
 from llmserving_lab.bench.plan import DevicePlan, ReplayPlan, RunPlan, TargetPlan
-from llmserving_lab.bench.plugin import PlugIn
+from llmserving_lab.bench.plugin import PlugIn, tell_oracle
 from llmserving_lab.bench.policies import Ceilings, setup_of
 from llmserving_lab.bench.simulation import RunRecord, Simulation, TargetChange
 from llmserving_lab.device.disturbance import HARDER, Together
@@ -78,8 +78,10 @@ def execute_run(plan: RunPlan) -> dict[str, Any]:
         plugin = stack.enter_context(PlugIn(clock)) if setup.law or setup.planner else None
         beside: Beside | None = None
         if plugin and setup.law:
+            stack.enter_context(catalogue_of(setup.law))
             beside = AgentBeside(law_of(setup.law), ceilings, plugin)
         elif plugin and setup.planner:
+            tell_oracle(device, [arrival.output_tokens for arrival in arrivals])
             beside = PlannerBeside(setup.planner, ceilings, plugin)
         with as_card(device):
             engine = SchedulerEngine(settings, scheduler_class=plugin.scheduler_class if plugin else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,11 +18,18 @@ from llmserving_engine.runtime import Runtime
 from llmserving_engine.scheduler import live_scheduler_class
 from llmserving_lab.bench.clock import EPOCH, Clock
 from llmserving_lab.bench.planners.fair import build_fair
+from llmserving_lab.bench.planners.oracle import oracle_factory
 from llmserving_lab.bench.planners.past_future import build_past_future
+from llmserving_lab.device.model import DeviceModel
 
 RANK = 0
 
 PLANNERS.update({"fair": build_fair, "past-future": build_past_future})
+
+
+def tell_oracle(device: DeviceModel, outputs: Sequence[int]) -> None:
+    """Make the planner `oracle` that of a run: its device and its output lengths."""
+    PLANNERS["oracle"] = oracle_factory(device, outputs)
 
 
 class EngineClock:

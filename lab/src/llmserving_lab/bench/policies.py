@@ -92,12 +92,16 @@ POLICIES: dict[str, Callable[[str], Setup]] = {
     "default": _default,
     "static": _static,
     "memory": _law("memory"),
+    "memory-readme": _law("memory-readme"),
     "sla": _law("sla"),
     "memory-sla": _law("memory-sla"),
     "past-future": _planner("past-future"),
     "fair": _planner("fair"),
-    "planner": _any_planner,
     "predictive": _law("predictive"),
+    "wait": _law("wait"),
+    "nested-wait": _law("nested-wait"),
+    "oracle": _planner("oracle"),
+    "planner": _any_planner,
 }
 """Constructors by name; the text after a colon is their argument."""
 
