@@ -82,6 +82,7 @@ class AgentLoop:
         self.gpu = GPUReading("none", reason="not read yet")
         self.front_end = FrontEndShare()
         self.history: deque[Noted] = deque(maxlen=HISTORY)
+        self._noted: dict[int, Taken] = {}
         self.timings: dict[str, Buckets] = {}
 
     def sense(self, now: float) -> None:
@@ -136,9 +137,10 @@ class AgentLoop:
         taken = engine.taken
         if taken is None:
             return
-        last = next((noted for noted in self.history if noted.rank == engine.rank), None)
-        if last is not None and not _differs(last.taken, taken):
+        last = self._noted.get(engine.rank)
+        if last is not None and not _differs(last, taken):
             return
+        self._noted[engine.rank] = taken
         noted = Noted(engine.rank, taken, self._wall_clock(taken.at))
         self.history.appendleft(noted)
         self._on_note(noted)
@@ -165,4 +167,5 @@ def _tightest(reading: GPUReading) -> GPUMemory | None:
     tightest = min(reading.devices, key=lambda device: device.memory_free_bytes, default=None)
     if tightest is None:
         return None
-    return GPUMemory(tightest.uuid, tightest.memory_free_bytes, tightest.memory_total_bytes)
+    throttled = {reason for device in reading.devices for reason in device.throttle_reasons}
+    return GPUMemory(tightest.uuid, tightest.memory_free_bytes, tightest.memory_total_bytes, tuple(sorted(throttled)))

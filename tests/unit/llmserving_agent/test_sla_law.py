@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from llmserving_agent.laws.memory_sla import MemorySLA
-from llmserving_agent.laws.protocol import Setting, Window
+from llmserving_agent.laws.protocol import GPUMemory, Setting, Window
 from llmserving_agent.laws.sla import FIRST_RATIO, GREATEST_RATIO, SLA
 from llmserving_agent.laws.static import Static
 from llmserving_agent.signals.epoch import EpochSums, Steps
@@ -202,6 +202,16 @@ def test_the_combination_is_the_sla_law_where_memory_has_no_opinion(
     _, expected = alone.decide(alone.start(seen.bounds, setting()), seen, setting())
     _, decision = both.decide(both.start(seen.bounds, setting()), seen, setting())
     assert decision == expected
+
+
+def test_a_throttled_gpu_is_named_as_the_reason_of_slow_steps(
+    window: Windows, setting: Settings, epoch: Epochs, gaps: Gaps
+) -> None:
+    hot = GPUMemory("GPU-1", 1 << 34, 1 << 36, ("HwThermalSlowdown",))
+    seen = window(epoch=epoch(decode=QUICK, mixed=LONG, full=LONG, gaps=gaps(0.08)), gpu=hot)
+    law = SLA()
+    _, decision = law.decide(law.start(seen.bounds, setting()), seen, setting())
+    assert "the GPU is throttled (HwThermalSlowdown)" in decision.message
 
 
 def test_static_is_the_maxima_of_the_resource(window: Windows, setting: Settings) -> None:

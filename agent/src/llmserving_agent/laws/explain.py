@@ -14,6 +14,9 @@ def explained(
 ) -> Decision:
     """The decision for bounds that the search came to; ``paces`` are what decided about sequences and tokens."""
     cause = f"{_itl(window, setting.itl)}, {_steps(window, set_point)}"
+    throttled = () if window.gpu is None else window.gpu.throttle_reasons
+    if throttled and is_missed(window.epoch.gaps, 0, setting.itl):
+        cause = f"{cause}, the GPU is throttled ({', '.join(throttled)})"
     missed = is_missed(window.epoch.first_tokens, window.overdue_waiting, setting.ttft)
     if missed and setting.ttft is not None:
         cause = f"{_ttft(window, setting.ttft)}; {cause}"

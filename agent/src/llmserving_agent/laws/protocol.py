@@ -42,11 +42,12 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class GPUMemory:
-    """Memory of the fullest of the engine's GPUs, in bytes."""
+    """The fullest of the engine's GPUs: bytes of memory, and why it runs slower than it could."""
 
     uuid: str
     free_bytes: int
     total_bytes: int
+    throttle_reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
