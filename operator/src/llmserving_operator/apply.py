@@ -1,9 +1,10 @@
 """Carries out the steps of a plan, and skips what the API server already has."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from llmserving_operator.children.identity import ChildKey, Identity, Manifest, child_key
 from llmserving_operator.children.revision import digest
@@ -26,12 +27,22 @@ class Outcome:
     failures: tuple[KubeError, ...]
 
 
-class Applier:
-    """Applies plans; remembers what it last applied to which state, so that an unchanged child costs no call."""
+RESYNC_SECONDS: Final = 600.0
+"""An unchanged child is applied again after this long: a watch that broke off may have missed its deletion."""
 
-    def __init__(self, kube: Kube) -> None:
+
+class Applier:
+    """Applies plans; remembers what it last applied to which state, so that an unchanged child costs no call.
+
+    Args:
+        kube: calls to the API server.
+        monotonic: seconds that only rise.
+    """
+
+    def __init__(self, kube: Kube, monotonic: Callable[[], float]) -> None:
         self._kube = kube
-        self._applied: dict[tuple[str, ChildKey], tuple[str, str]] = {}
+        self._monotonic = monotonic
+        self._applied: dict[tuple[str, ChildKey], tuple[str, str, float]] = {}
 
     async def apply(self, owner: Identity, observation: Observation, stages: Sequence[Sequence[Step]]) -> Outcome:
         """Run the stages in order; an object that cannot be written ends the plan after its stage.
@@ -79,12 +90,14 @@ class Applier:
 
     async def _apply(self, owner: Identity, observation: Observation, manifest: Manifest) -> ChildKey | None:
         key = child_key(manifest)
-        wanted = digest(manifest)
+        wanted, now = digest(manifest), self._monotonic()
         found = observation.children.get(key)
-        if found is not None and self._applied.get((owner.uid, key)) == (wanted, fingerprint(found)):
-            return None
+        if found is not None:
+            *last, at = self._applied.get((owner.uid, key), ("", "", now))
+            if last == [wanted, fingerprint(found)] and now - at < RESYNC_SECONDS:
+                return None
         written = await self._kube.apply(manifest)
-        self._applied[owner.uid, key] = (wanted, fingerprint(written))
+        self._applied[owner.uid, key] = (wanted, fingerprint(written), now)
         unchanged = found is not None and _version(found) == _version(written)
         return None if unchanged else key
 

@@ -101,7 +101,7 @@ class Reconciler:
         self._settings = settings
         self._monotonic = monotonic
         self._wall = wall
-        self._applier = Applier(kube)
+        self._applier = Applier(kube, monotonic)
         self._memories: dict[Key, _Memory] = {}
 
     async def reconcile(self, key: Key) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmserving_operator.apply import Applier
+from llmserving_operator.apply import RESYNC_SECONDS, Applier
 from llmserving_operator.children.identity import ChildKey, Identity, Manifest, child_key
 from llmserving_operator.children.service import build_service
 from llmserving_operator.errors import ConflictError, KubeError, NotFoundError, RejectedError
@@ -81,7 +81,7 @@ def observed(kube: FakeKube) -> Observation:
 
 
 async def test_what_is_there_already_costs_no_call(kube: FakeKube, owner: Identity) -> None:
-    applier = Applier(kube)
+    applier = Applier(kube, lambda: 0.0)
     stages = [[Apply(build_service(owner))]]
 
     first = await applier.apply(owner, observed(kube), stages)
@@ -94,16 +94,16 @@ async def test_what_is_there_already_costs_no_call(kube: FakeKube, owner: Identi
 
 async def test_a_restarted_operator_applies_once_and_changes_nothing(kube: FakeKube, owner: Identity) -> None:
     stages = [[Apply(build_service(owner))]]
-    await Applier(kube).apply(owner, observed(kube), stages)
+    await Applier(kube, lambda: 0.0).apply(owner, observed(kube), stages)
 
-    outcome = await Applier(kube).apply(owner, observed(kube), stages)
+    outcome = await Applier(kube, lambda: 0.0).apply(owner, observed(kube), stages)
 
     assert outcome.changed == ()
     assert kube.objects[ChildKey("Service", "chat")]["metadata"]["resourceVersion"] == "1"
 
 
 async def test_what_others_changed_is_applied_again(kube: FakeKube, owner: Identity) -> None:
-    applier = Applier(kube)
+    applier = Applier(kube, lambda: 0.0)
     stages = [[Apply(build_service(owner))]]
     await applier.apply(owner, observed(kube), stages)
     kube.objects[ChildKey("Service", "chat")]["spec"]["ports"][0]["port"] = 1
@@ -114,7 +114,7 @@ async def test_what_others_changed_is_applied_again(kube: FakeKube, owner: Ident
 
 
 async def test_a_changed_status_is_nobodys_wish(kube: FakeKube, owner: Identity) -> None:
-    applier = Applier(kube)
+    applier = Applier(kube, lambda: 0.0)
     stages = [[Apply(build_service(owner))]]
     await applier.apply(owner, observed(kube), stages)
     service = kube.objects[ChildKey("Service", "chat")]
@@ -125,6 +125,24 @@ async def test_a_changed_status_is_nobodys_wish(kube: FakeKube, owner: Identity)
     assert kube.calls == ["apply Service"]
 
 
+async def test_what_a_broken_watch_missed_is_put_right_in_time(kube: FakeKube, owner: Identity) -> None:
+    """The Service is gone, and the watch still shows it."""
+    now = [0.0]
+    applier = Applier(kube, lambda: now[0])
+    stages = [[Apply(build_service(owner))]]
+    await applier.apply(owner, observed(kube), stages)
+    stale = observed(kube)
+    kube.objects.clear()
+
+    now[0] = RESYNC_SECONDS - 1
+    await applier.apply(owner, stale, stages)
+    assert kube.objects == {}
+
+    now[0] = RESYNC_SECONDS
+    await applier.apply(owner, stale, stages)
+    assert ChildKey("Service", "chat") in kube.objects
+
+
 async def test_a_failure_ends_the_plan_after_its_stage(kube: FakeKube, owner: Identity) -> None:
     kube.failing["apply Service"] = RejectedError("no", 422)
     stages = [
@@ -133,7 +151,7 @@ async def test_a_failure_ends_the_plan_after_its_stage(kube: FakeKube, owner: Id
         [Deliver("b", "u", "{}", 0)],
     ]
 
-    outcome = await Applier(kube).apply(owner, observed(kube), stages)
+    outcome = await Applier(kube, lambda: 0.0).apply(owner, observed(kube), stages)
 
     assert [str(failure) for failure in outcome.failures] == ["no"]
     assert kube.calls == ["deliver a", "apply Service", "delete Service u"]
@@ -143,7 +161,7 @@ async def test_a_failure_ends_the_plan_after_its_stage(kube: FakeKube, owner: Id
 async def test_a_pod_that_cannot_be_patched_holds_up_nothing_else(kube: FakeKube, owner: Identity) -> None:
     kube.failing["deliver a"] = RejectedError("a webhook denied it", 403)
 
-    outcome = await Applier(kube).apply(
+    outcome = await Applier(kube, lambda: 0.0).apply(
         owner, observed(kube), [[Deliver("a", "u", "{}", 0)], [Apply(build_service(owner))]]
     )
 
@@ -155,7 +173,7 @@ async def test_a_pod_that_cannot_be_patched_holds_up_nothing_else(kube: FakeKube
 async def test_a_pod_that_is_gone_is_no_failure(error: KubeError, kube: FakeKube, owner: Identity) -> None:
     kube.failing["deliver a"] = error
 
-    outcome = await Applier(kube).apply(owner, observed(kube), [[Deliver("a", "u", "{}", 0)]])
+    outcome = await Applier(kube, lambda: 0.0).apply(owner, observed(kube), [[Deliver("a", "u", "{}", 0)]])
 
     assert outcome.failures == ()
 
