@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from llmserving_agent.laws.end_to_end import inter_token_target
 from llmserving_agent.laws.memory_sla import MemorySLA
 from llmserving_agent.laws.protocol import GPUMemory, Setting, Window
 from llmserving_agent.laws.sla import FIRST_RATIO, GREATEST_RATIO, SLA
@@ -12,7 +13,7 @@ from llmserving_agent.signals.epoch import EpochSums, Steps
 from llmserving_agent.signals.lengths import Lengths
 from llmserving_api.conditions import DecisionReason
 from llmserving_api.control import Bounds
-from llmserving_api.policy import Limits
+from llmserving_api.policy import Limits, Target
 
 Windows = Callable[..., Window]
 Settings = Callable[..., Setting]
@@ -202,6 +203,29 @@ def test_the_combination_is_the_sla_law_where_memory_has_no_opinion(
     _, expected = alone.decide(alone.start(seen.bounds, setting()), seen, setting())
     _, decision = both.decide(both.start(seen.bounds, setting()), seen, setting())
     assert decision == expected
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, 0.09), (0.2, 0.09), (0.05, 0.05)])
+def test_an_end_to_end_target_asks_for_a_time_between_tokens(
+    window: Windows, setting: Settings, epoch: Epochs, gaps: Gaps, own: float | None, expected: float
+) -> None:
+    seen = window(
+        lengths=Lengths(finished=100, samples=tuple((500, 101) for _ in range(100))),
+        epoch=epoch(first_tokens=gaps(1.0)),
+    )
+    wanted = setting(
+        itl=None if own is None else Target(percentile=95, target_seconds=own),
+        e2e=Target(percentile=90, target_seconds=10.0),
+    )
+    target = inter_token_target(seen, wanted)
+    assert target is not None
+    assert target.target_seconds == pytest.approx(expected, rel=0.02)
+
+
+def test_before_output_lengths_are_known_an_end_to_end_target_asks_for_nothing(
+    window: Windows, setting: Settings
+) -> None:
+    assert inter_token_target(window(), setting(itl=None, e2e=Target(percentile=90, target_seconds=10.0))) is None
 
 
 def test_a_throttled_gpu_is_named_as_the_reason_of_slow_steps(

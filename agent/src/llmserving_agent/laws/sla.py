@@ -16,12 +16,14 @@ and the corrections to it. Corrections here:
   bound, if the decodes in them take enough of the time for that to help.
 * *Within reach.* Nothing is gained by starving the engine for a target that even an idle one misses: the set point is
   at least ``LEAST_OVER_IDLE`` times an idle engine's step.
+* *End to end.* An end-to-end target asks for a time between tokens too; see ``laws.end_to_end``.
 * *In force.* Where guards or another law kept the bounds away from the search's middle, it starts again from them.
 """
 
 from dataclasses import dataclass, replace
 
 from llmserving_agent.laws import search
+from llmserving_agent.laws.end_to_end import inter_token_target
 from llmserving_agent.laws.explain import explained
 from llmserving_agent.laws.protocol import Decision, Setting, Window, bounds_of
 from llmserving_agent.laws.search import SEQS, TOKENS, Interval, Observation, Pace, SearchOptions
@@ -76,13 +78,14 @@ class SLA:
 
     def decide(self, state: SLAState, window: Window, setting: Setting) -> tuple[SLAState, Decision]:
         """Move both intervals by the latest steps and take their middles."""
-        if setting.itl is None:
+        itl = inter_token_target(window, setting)
+        if itl is None:
             bounds = bounds_of(setting.max_num_seqs.max, setting.max_num_batched_tokens.max)
             return state, Decision(bounds, DecisionReason.HEADROOM, "no inter-token latency target")
         state = self._in_force(state, window.bounds, setting)
-        set_point = max(state.ratio * setting.itl.target_seconds, LEAST_OVER_IDLE * (window.idle_step_seconds or 0.0))
+        set_point = max(state.ratio * itl.target_seconds, LEAST_OVER_IDLE * (window.idle_step_seconds or 0.0))
         limits = _token_limits(setting.max_num_batched_tokens, window.decoding)
-        missed = _share_over_allowed(window, setting.itl) > TOO_MANY
+        missed = _share_over_allowed(window, itl) > TOO_MANY
         tokens, tokens_pace = self._search_tokens(state.tokens, window, set_point, limits, missed)
         exhausted = tokens_pace is Pace.SLOW and window.bounds.max_num_batched_tokens <= limits.min
         seqs, seqs_pace = self._search_seqs(state.seqs, window, set_point, setting.max_num_seqs, exhausted)
@@ -91,8 +94,8 @@ class SLA:
             tokens.middle if tokens_pace else max(window.bounds.max_num_batched_tokens, limits.min),
         )
         paces = (seqs_pace, tokens_pace)
-        decision = explained(bounds, window, setting, set_point, paces)
-        return SLAState(seqs, tokens, _ratio(state.ratio, window, setting.itl, paces)), decision
+        decision = explained(bounds, window, replace(setting, itl=itl), set_point, paces)
+        return SLAState(seqs, tokens, _ratio(state.ratio, window, itl, paces)), decision
 
     def _in_force(self, state: SLAState, bounds: Bounds, setting: Setting) -> SLAState:
         seqs, tokens = bounds.max_num_seqs, bounds.max_num_batched_tokens
