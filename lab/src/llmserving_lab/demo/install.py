@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from llmserving_api.names import LABEL_RESOURCE
 from llmserving_lab.cluster.errors import ClusterError
 from llmserving_lab.cluster.locations import cache_root, repository_root
 from llmserving_lab.cluster.progress import step
@@ -21,32 +23,61 @@ from llmserving_lab.images.build import Image
 from llmserving_lab.nvml.library import build_library
 
 OPERATOR_NAMESPACE = "llmserving-system"
+OPERATOR_SELECTOR = "app.kubernetes.io/name=llmserving-operator"
 OPERATOR_SECONDS = 90
 READY_SECONDS = 240
 POLL_SECONDS = 0.5
+STUCK = frozenset({"CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "CreateContainerError"})
+MOST_RESTARTS = 3
 
 
 def install_operator(site: Site, images: Mapping[str, Image], folder: Path) -> None:
     """Apply `manifests/install.yaml` with the built images, as a kustomization, and wait until the operator runs.
 
     Raises:
-        ClusterError: it does not start; the message holds what its pod says.
+        ClusterError: it does not start; the message says why.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "install.yaml").write_text((repository_root() / "manifests" / "install.yaml").read_text())
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(_kustomization(images), sort_keys=False))
     with step("installing the operator"):
         site.kubectl("apply", "--server-side", f"--kustomize={folder}")
-        try:
-            site.kubectl(
-                "rollout",
-                "status",
-                "deployment/llmserving-operator",
-                f"--namespace={OPERATOR_NAMESPACE}",
-                f"--timeout={OPERATOR_SECONDS}s",
+        start = time.monotonic()
+        while not _available(site):
+            fail_if_stuck(site, OPERATOR_NAMESPACE, OPERATOR_SELECTOR)
+            if time.monotonic() - start > OPERATOR_SECONDS:
+                pods = site.kubectl("get", "pods", f"--namespace={OPERATOR_NAMESPACE}")
+                raise ClusterError(f"the operator does not start within {OPERATOR_SECONDS} s:\n{pods}")
+            time.sleep(POLL_SECONDS)
+
+
+def _available(site: Site) -> bool:
+    status = site.objects("deployments", OPERATOR_NAMESPACE)[0].get("status", {})
+    return int(status.get("availableReplicas", 0)) > 0
+
+
+def fail_if_stuck(site: Site, namespace: str, selector: str) -> None:
+    """Look for containers that will not start by waiting.
+
+    Raises:
+        ClusterError: there is one; the message holds the last lines it printed.
+    """
+    for pod in site.objects("pods", namespace, selector):
+        status = pod["status"]
+        for container in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
+            waiting = container["state"].get("waiting", {})
+            if waiting.get("reason") not in STUCK and container["restartCount"] < MOST_RESTARTS:
+                continue
+            name = pod["metadata"]["name"]
+            said = waiting.get("message", "")
+            with contextlib.suppress(ClusterError):
+                previous = ["--previous"] if container["restartCount"] else []
+                logs = ("logs", name, f"--container={container['name']}", f"--namespace={namespace}", "--tail=15")
+                said = site.kubectl(*logs, *previous).strip() or said
+            raise ClusterError(
+                f"container {container['name']} of pod {name} does not start "
+                f"({waiting.get('reason', 'it ends again and again')}); it says:\n{said}"
             )
-        except ClusterError as error:
-            raise ClusterError(f"the operator does not start: {error}\n{_operator_says(site)}") from error
 
 
 def _kustomization(images: Mapping[str, Image]) -> dict[str, Any]:
@@ -77,15 +108,6 @@ def _kustomization(images: Mapping[str, Image]) -> dict[str, Any]:
             }
         ],
     }
-
-
-def _operator_says(site: Site) -> str:
-    try:
-        return site.kubectl(
-            "logs", "deployment/llmserving-operator", f"--namespace={OPERATOR_NAMESPACE}", "--tail=20"
-        ).strip()
-    except ClusterError as error:
-        return str(error)
 
 
 def make_model(environment: EngineEnvironment) -> Path:
@@ -134,6 +156,7 @@ def wait_ready(site: Site) -> float:
             conditions = found[0].get("status", {}).get("conditions", []) if found else []
             if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
                 return time.monotonic() - start
+            fail_if_stuck(site, NAMESPACE, f"{LABEL_RESOURCE}={NAME}")
             time.sleep(POLL_SECONDS)
     said = "\n".join(f"  {one['type']}={one['status']} {one['reason']}: {one.get('message', '')}" for one in conditions)
     pods = site.kubectl("get", "pods", f"--namespace={NAMESPACE}")
@@ -142,4 +165,4 @@ def wait_ready(site: Site) -> float:
 
 def engine_pods(site: Site) -> list[dict[str, Any]]:
     """Pods of the resource."""
-    return site.objects("pods", NAMESPACE, f"llmserving.io/name={NAME}")
+    return site.objects("pods", NAMESPACE, f"{LABEL_RESOURCE}={NAME}")

@@ -16,7 +16,7 @@ import yaml
 from llmserving_api.names import LABEL_RESOURCE, PORT_AGENT, PORT_ENGINE, PORT_OPERATOR
 from llmserving_lab.cluster.errors import ClusterError
 from llmserving_lab.cluster.tools import Toolchain
-from llmserving_lab.demo.install import OPERATOR_NAMESPACE
+from llmserving_lab.demo.install import OPERATOR_NAMESPACE, OPERATOR_SELECTOR
 from llmserving_lab.demo.site import Site
 
 SCRAPE_SECONDS = 2
@@ -40,7 +40,7 @@ class Target:
 
 def targets_of(site: Site, namespace: str) -> list[Target]:
     """The operator, and agent and vLLM of every engine in a namespace."""
-    operators = site.objects("pods", OPERATOR_NAMESPACE, "app.kubernetes.io/name=llmserving-operator")
+    operators = site.objects("pods", OPERATOR_NAMESPACE, OPERATOR_SELECTOR)
     found = [_target(site, pod, "llmserving-operator", "metrics", PORT_OPERATOR, {}) for pod in operators]
     for pod in site.objects("pods", namespace, LABEL_RESOURCE):
         name = {"name": pod["metadata"]["labels"][LABEL_RESOURCE]}
