@@ -3,27 +3,21 @@
 No I/O and no clock: records, documents and the time come in, changes go out.
 """
 
-from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmserving_agent.actuation import Actuation, Answer, Outcome
 from llmserving_agent.catalogue import LAWS
 from llmserving_agent.laws.protocol import Decision, GPUMemory, Law, Setting, Window
+from llmserving_agent.measurements import Measurements
 from llmserving_agent.sensors.ports import FrontEndShare, Telemetry
-from llmserving_agent.setting import in_force, is_observe_only, setting_of, why_advice
-from llmserving_agent.signals.attainment import JudgeBy, SLAWindow
-from llmserving_agent.signals.epoch import Epoch
-from llmserving_agent.signals.feasibility import Feasibility
-from llmserving_agent.signals.lengths import LengthStatistics
+from llmserving_agent.setting import is_observe_only, setting_of, why_advice
+from llmserving_agent.signals.attainment import JudgeBy
 from llmserving_agent.signals.misses import is_missed
-from llmserving_agent.signals.smoothing import Ewma
-from llmserving_agent.signals.step_cost import StepCost
 from llmserving_agent.totals import EngineTotals
 from llmserving_api.conditions import DecisionReason
 from llmserving_api.control import Bounds, RuntimeConfig, RuntimePatch, SLATargets
 from llmserving_api.policy import LawName, Mode, Policy, Target
-from llmserving_api.telemetry import MoreRecord, RequestRecord, StepFlag, StepRecord
 
 DECIDE_SECONDS = 1.0
 HURRY_SECONDS = 0.4
@@ -33,8 +27,6 @@ LEASE_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 REFUSED_RETRY_SECONDS = 10.0
 SATURATED_AFTER_SECONDS = 10.0
-MAX_STEPS = 2000
-"""Step records kept for a law that learns from each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +49,18 @@ class Engine:
         config: The engine's newest document; None before the first.
         reachable: Whether the last call to the control API was answered.
         message: Why it was not, or why the engine refused.
-        problem: Why telemetry cannot be read.
-        last_step: The newest step record.
         taken: The newest decision.
         confirmed: Revision of the policy that the engine confirmed last.
-        sla: Latencies over the SLA window.
-        totals: Counts since the agent's start, for metrics.
+        measured: What its telemetry tells.
     """
 
     rank: int
     config: RuntimeConfig | None = None
     reachable: bool = False
     message: str = "no answer yet"
-    problem: str = ""
-    last_step: StepRecord | None = None
     taken: Taken | None = None
     confirmed: int | None = None
-    sla: SLAWindow = field(default_factory=SLAWindow)
-    totals: EngineTotals = field(default_factory=EngineTotals)
-    feasibility: Feasibility = field(default_factory=Feasibility)
-    _epoch: Epoch = field(default_factory=Epoch)
-    _cost: StepCost = field(default_factory=StepCost)
-    _steps: deque[StepRecord] = field(default_factory=lambda: deque(maxlen=MAX_STEPS))
-    _lengths: LengthStatistics = field(default_factory=LengthStatistics)
-    _arrivals: Ewma = field(default_factory=lambda: Ewma(10.0))
-    _judge_by: JudgeBy = field(default_factory=JudgeBy)
+    measured: Measurements = field(default_factory=Measurements)
     _law_name: LawName | None = None
     _law: Law[Any] | None = None
     _state: Any = None
@@ -91,59 +70,15 @@ class Engine:
     _decided_revision: int | None = None
     _blocked_since: float | None = None
     _in_flight: int | None = None
-    _left: int = 0
     _observed_at: float = float("-inf")
 
     # Sensing
 
     def sense(self, telemetry: Telemetry, now: float) -> None:
         """Take in what was read of the engine's telemetry."""
-        self.problem = telemetry.problem
-        self.totals.dropped += telemetry.dropped
         if telemetry.restarted:
-            self._forget()
-        for record in telemetry.records:
-            if isinstance(record, StepRecord):
-                self._step(record)
-            elif isinstance(record, RequestRecord):
-                self._left += 1
-                self._lengths.add(record)
-                self.totals.results[self.sla.add_request(record, self._judge_by)] += 1
-            else:
-                self._more(record)
-        self.sla.advance(now)
-
-    def _step(self, record: StepRecord) -> None:
-        previous = self.last_step
-        self.last_step, self._left = record, 0
-        at = record.completed_ns / 1e9
-        self._epoch.add(record)
-        self._steps.append(record)
-        self.feasibility.add(record)
-        self._cost.add(record)
-        self.totals.add(record)
-        self.sla.add_step(at, record.first_tokens, record.gaps)
-        firsts = sum(count for _, count in record.first_tokens)
-        self._lengths.add_outputs(firsts + sum(count for _, count in record.gaps))
-        if previous is not None and record.completed_ns > previous.completed_ns:
-            arrived = firsts + record.waiting - previous.waiting
-            rate = arrived / (record.completed_ns - previous.completed_ns) * 1e9
-            self._arrivals = self._arrivals.updated(rate, at)
-
-    def _more(self, record: MoreRecord) -> None:
-        self.totals.add_first_tokens(record.first_tokens)
-        self._epoch.add_more(record)
-        if self.last_step is not None:
-            self.sla.add_step(self.last_step.completed_ns / 1e9, record.first_tokens, record.gaps)
-
-    def _forget(self) -> None:
-        """A new engine: nothing measured on the old one holds. The SLA window stays: users saw those latencies."""
-        self._epoch.restart()
-        self._lengths.restart()
-        self.feasibility, self._cost = Feasibility(), StepCost()
-        self._arrivals = Ewma(10.0)
-        self.last_step = None
-        self._law = None
+            self._law = None
+        self.measured.take(telemetry, now)
 
     # The engine's document
 
@@ -154,7 +89,8 @@ class Engine:
             self.message = answer.message
             return
         if self.config is not None and _is_other_engine(self.config, answer.config):
-            self._forget()
+            self.measured.forget()
+            self._law = None
         if self.config is None or not was_reachable:
             self._decide_due = now
         self.config, self.message, self._observed_at = answer.config, "", now
@@ -181,7 +117,7 @@ class Engine:
 
         An idle engine takes a change over at its next step, whenever that is.
         """
-        config, step = self.config, self.last_step
+        config, step = self.config, self.measured.last_step
         works = step is not None and self.running + step.waiting > 0
         return works and config is not None and config.applied != config.requested
 
@@ -193,8 +129,8 @@ class Engine:
         if config is None or self._in_flight is not None:
             return None
         setting = setting_of(policy, config, share)
-        self._judge_by = JudgeBy(setting.ttft, setting.itl, setting.e2e)
-        self.sla.resize(policy.sla.window_seconds)
+        self.measured.judge_by = JudgeBy(setting.ttft, setting.itl, setting.e2e)
+        self.measured.sla.resize(policy.sla.window_seconds)
         is_new = policy.revision != self._decided_revision
         if not is_new and now < self._decide_due:
             return None
@@ -220,57 +156,18 @@ class Engine:
 
     def window(self, now: float, gpu: GPUMemory | None = None) -> Window:
         """What the law sees."""
-        config = self._config()
-        step = self.last_step
-        cost = self._cost.fitted()
-        facts, bounds = config.engine, in_force(config)
-        return Window(
-            bounds=bounds,
-            age_seconds=None if step is None else max(0.0, now - step.completed_ns / 1e9),
-            epoch=self._epoch.sums(round(now * 1e9)),
-            running=self.running,
-            decoding=0 if step is None else step.decode_requests,
-            waiting=0 if step is None else step.waiting,
-            overdue_waiting=self.overdue_waiting(now),
-            kv_blocks_used=0 if step is None else step.kv_blocks_used,
-            kv_blocks_total=facts.num_gpu_blocks if step is None else step.kv_blocks_total or facts.num_gpu_blocks,
-            block_size=facts.block_size,
-            draining=step is not None and (bool(step.flags & StepFlag.DRAINING) or step.running > bounds.max_num_seqs),
-            lengths=self._lengths.statistics(),
-            arrivals_per_second=self._arrivals.value,
-            idle_step_seconds=self.feasibility.idle_step_seconds or (None if cost is None else cost.idle),
-            seconds_per_decode=None if cost is None else cost.each_decode,
-            gpu=gpu,
-            planner=config.planner,
-            steps=tuple(self._steps),
-        )
+        return self.measured.window(self._config(), self.running, now, gpu)
 
     @property
     def running(self) -> int:
-        """Requests that still run: those of the newest step less those that have left since it was scheduled."""
-        step, config = self.last_step, self.config
-        if step is None:
-            return 0
-        is_newer = config is not None and self._observed_at > step.completed_ns / 1e9
-        if is_newer and config is not None and config.drain.running == 0 and step.waiting == 0:
-            return 0
-        return max(0, step.running - step.finished - self._left)
-
-    def overdue_waiting(self, now: float) -> int:
-        """Requests waiting for longer than the TTFT target, also when the engine has stopped stepping."""
-        step, target = self.last_step, self._judge_by.ttft
-        if step is None or target is None or step.waiting == 0:
-            return 0
-        since = now - step.completed_ns / 1e9
-        if since > target.target_seconds:
-            return step.waiting
-        oldest_is_late = step.oldest_waiting_ns / 1e9 + since > target.target_seconds
-        return max(step.overdue_waiting, int(oldest_is_late))
+        """Requests that still run."""
+        says_idle = self.config is not None and self.config.drain.running == 0
+        return self.measured.running(self._observed_at if says_idle else None)
 
     @property
-    def is_feasible(self) -> bool | None:
-        """Whether an idle engine could meet the targets; None while that is not known."""
-        return self.feasibility.verdict(self._judge_by, self._lengths.statistics())
+    def totals(self) -> EngineTotals:
+        """Counts since the agent's start, for metrics."""
+        return self.measured.totals
 
     def is_saturated(self, now: float) -> bool:
         """Whether that has lasted long enough to say so."""
@@ -288,7 +185,7 @@ class Engine:
             self._law_name, self._law = policy.law, LAWS[policy.law]()
             self._state = self._law.start(window.bounds, setting)
         self._state, decision = self._law.decide(self._state, window, setting)
-        self._steps.clear()
+        self.measured.forget_steps()
         self._watch_saturation(decision, window, setting, now)
         return decision
 

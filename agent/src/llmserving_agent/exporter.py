@@ -48,9 +48,9 @@ class LoopCollector(Collector):
         yield from _state(engines, now)
         observed, attained = [], []
         for labels, engine in engines:
-            counts = engine.sla.total
+            counts = engine.measured.sla.total
             observed += [((*labels, *tail), value) for tail, value in _observed(counts, policy, self._loop)]
-            arrived = counts.requests + engine.overdue_waiting(now)
+            arrived = counts.requests + engine.measured.overdue_waiting(now)
             if arrived:
                 attained.append((labels, counts.good / arrived))
         yield _gauge(series.LATENCY_OBSERVED, observed)
@@ -147,7 +147,7 @@ def _counts(engines: Sequence[tuple[tuple[str, ...], Engine]]) -> Iterator[Metri
 
 
 def _state(engines: Sequence[tuple[tuple[str, ...], Engine]], now: float) -> Iterator[Metric]:
-    steps = [(labels, engine.last_step) for labels, engine in engines if engine.last_step is not None]
+    steps = [(labels, engine.measured.last_step) for labels, engine in engines if engine.measured.last_step is not None]
     yield _gauge(series.TELEMETRY_AGE, [(labels, max(0.0, now - step.completed_ns / 1e9)) for labels, step in steps])
     yield _gauge(series.ENGINE_RUNNING, [(labels, engine.running) for labels, engine in engines])
     yield _gauge(series.ENGINE_WAITING, [(labels, step.waiting) for labels, step in steps])

@@ -53,7 +53,7 @@ def total_counts(loop: AgentLoop) -> SLACounts:
     """The SLA window of the pod: that of all its ranks."""
     total = SLACounts()
     for engine in loop.engines.values():
-        total.add(engine.sla.total)
+        total.add(engine.measured.sla.total)
     return total
 
 
@@ -69,16 +69,16 @@ def _latency(loop: AgentLoop, now: float) -> LatencyWindow:
         requests=total.requests,
         good=total.good,
         failed=total.failed,
-        overdue_waiting=sum(engine.overdue_waiting(now) for engine in loop.engines.values()),
+        overdue_waiting=sum(engine.measured.overdue_waiting(now) for engine in loop.engines.values()),
     )
 
 
 def _engine(engine: Engine, now: float, wall_time: float) -> EngineStatus:
-    config, step, taken = engine.config, engine.last_step, engine.taken
+    config, step, taken = engine.config, engine.measured.last_step, engine.taken
     status = EngineStatus(
         rank=engine.rank,
         reachable=engine.reachable,
-        message="; ".join(part for part in (engine.message, engine.problem) if part),
+        message="; ".join(part for part in (engine.message, engine.measured.problem) if part),
         telemetry_age_seconds=None if step is None else max(0.0, now - step.completed_ns / 1e9),
         running=engine.running,
         waiting=0 if step is None else step.waiting,
@@ -86,7 +86,7 @@ def _engine(engine: Engine, now: float, wall_time: float) -> EngineStatus:
         if step is not None and step.kv_blocks_total
         else None,
         saturated=engine.is_saturated(now),
-        sla_feasible=engine.is_feasible,
+        sla_feasible=engine.measured.is_feasible,
         last_decision=None if taken is None else _record(taken, wall_time - (now - taken.at)),
     )
     if config is None:

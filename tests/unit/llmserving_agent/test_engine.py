@@ -294,9 +294,9 @@ def test_a_jammed_engines_waiting_requests_become_overdue_with_time() -> None:
     engine = adopted()
     decide(engine, 0.0)
     sense(engine, step(0.1, waiting=7, oldest_waiting_ns=10**9), now=0.1)
-    assert engine.overdue_waiting(0.2) == 0
-    assert engine.overdue_waiting(1.2) == 1
-    assert engine.overdue_waiting(2.2) == 7
+    assert engine.measured.overdue_waiting(0.2) == 0
+    assert engine.measured.overdue_waiting(1.2) == 1
+    assert engine.measured.overdue_waiting(2.2) == 7
 
 
 def test_a_new_engine_is_measured_anew_and_the_users_latencies_are_kept() -> None:
@@ -304,13 +304,13 @@ def test_a_new_engine_is_measured_anew_and_the_users_latencies_are_kept() -> Non
     gaps = ((bucket_of(0.02), 5),)
     sense(engine, step(0.0), step(0.1, gaps=gaps), now=0.1)
     sense(engine, now=0.2, restarted=True)
-    assert engine.last_step is None
+    assert engine.measured.last_step is None
     assert engine.window(0.3).epoch.steps == 0
-    assert sum(engine.sla.total.itl.values()) == 5
+    assert sum(engine.measured.sla.total.itl.values()) == 5
 
 
 def test_a_new_process_behind_the_same_socket_is_noticed_by_its_counters() -> None:
     engine = adopted(operation_id=40)
     sense(engine, step(0.0), step(0.1), now=0.1)
     engine.observe(Answer(Outcome.APPLIED, config(operation_id=0)), 1.0)
-    assert engine.last_step is None
+    assert engine.measured.last_step is None
