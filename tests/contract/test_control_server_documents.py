@@ -214,6 +214,12 @@ def test_a_body_that_is_too_large_is_refused_unread(engine):
         assert client.recv(100).startswith(b"HTTP/1.1 413")
 
 
+def test_what_http_itself_refuses_is_answered_in_json_too(engine):
+    status, document = engine.call("DELETE", wire.PATH_RUNTIME_CONFIG)
+    assert status == 501
+    assert "DELETE" in document["error"]
+
+
 @pytest.mark.parametrize("head", [b"Content-Length: -5", b"Content-Length: x", b"Transfer-Encoding: chunked"])
 def test_a_malformed_length_is_refused(engine, head):
     with engine.connect() as client:

@@ -85,7 +85,7 @@ class BatchLedger:
         for request_id in done:
             self._begin(request_id, prefilling.pop(request_id))
         composition = StepComposition(
-            prefill_tokens, decode_tokens, prefill_requests, decode_requests, context, attention
+            prefill_tokens, decode_tokens, prefill_requests, decode_requests, max(0, context), attention
         )
         return Changes(composition, frozenset(chunks), joined, left)
 

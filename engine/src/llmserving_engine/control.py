@@ -197,7 +197,9 @@ class ControlState:
         if fields.get("targets") is not None:
             wanted = _object(fields["targets"], "targets", _TARGETS)
             targets = Targets(*(_target_ns(wanted.get(name), f"targets.{name}") for name in _TARGETS))
-        shed = None
+        shed = old.shed  # an idle engine has not done it yet
+        if shed is not None and requested.max_num_seqs > max(1, shed.keep):
+            shed = None
         if fields.get("shed_to") is not None:
             shed = self._shed(fields["shed_to"], requested, operation_id)
         return Desired(requested, fallback, operation_id, lease, now_ns, targets, shed)

@@ -52,8 +52,10 @@ def _live(base: Any) -> Any:
     from vllm.v1.core.sched.scheduler import Scheduler
 
     from llmserving_engine.process import start_runtime
-    from llmserving_engine.scheduler import LiveScheduler, live_scheduler_class
+    from llmserving_engine.scheduler import LiveScheduler, live_scheduler_class, make
 
+    if base is make:  # chosen on the command line
+        return base
     if not isinstance(base, type) or not issubclass(base, Scheduler):
         logger.warning("llmserving: %r is not one of vLLM's schedulers; no live control", base)
         return base

@@ -4,6 +4,7 @@
 ``--scheduler-cls llmserving_engine.scheduler.make`` does the same.
 """
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
     from vllm.v1.outputs import ModelRunnerOutput
     from vllm.v1.request import Request
+
+logger = logging.getLogger(__name__)
 
 RuntimeFactory = Callable[[Any], Runtime]
 """Builds the runtime of a scheduler just constructed."""
@@ -28,11 +31,17 @@ class LiveScheduler:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.live = StepControl(self, type(self).runtime_factory(self))
+        self.live: StepControl | None = None
+        try:
+            self.live = StepControl(self, type(self).runtime_factory(self))
+        except Exception:
+            logger.exception("llmserving: no live control; the engine runs with its start-up bounds")
 
     def schedule(self, *args: Any, **kwargs: Any) -> "SchedulerOutput":
         """One step: enforce, schedule, measure."""
         live = self.live
+        if live is None:
+            return super().schedule(*args, **kwargs)  # type: ignore[misc]
         self._guarded(live.before_schedule)
         try:
             output = super().schedule(*args, **kwargs)  # type: ignore[misc]
@@ -47,29 +56,34 @@ class LiveScheduler:
     ) -> dict[int, Any]:
         """The output of a step: let vLLM take it, count latencies, report."""
         live = self.live
-        self._guarded(live.before_update)
+        if live is not None:
+            self._guarded(live.before_update)
         outputs: dict[int, Any] = super().update_from_output(  # type: ignore[misc]
             scheduler_output, model_runner_output, *args, **kwargs
         )
-        self._guarded(live.after_update, scheduler_output, outputs)
+        if live is not None:
+            self._guarded(live.after_update, scheduler_output, outputs)
         return outputs
 
     def add_request(self, request: "Request", *args: Any, **kwargs: Any) -> None:
         """A request arrives."""
         super().add_request(request, *args, **kwargs)  # type: ignore[misc]
-        self._guarded(self.live.arrived, request)
+        if self.live is not None:
+            self._guarded(self.live.arrived, request)
 
     def _preempt_request(self, request: "Request", *args: Any, **kwargs: Any) -> None:
         computed_tokens = request.num_computed_tokens  # vLLM sets it to 0
         super()._preempt_request(request, *args, **kwargs)  # type: ignore[misc]
-        self._guarded(self.live.preempted, request, computed_tokens)
+        if self.live is not None:
+            self._guarded(self.live.preempted, request, computed_tokens)
 
     def _guarded(self, entry: Callable[..., None], *args: Any) -> None:
         """The one place where an exception of ours is caught: it ends control, never the engine."""
         try:
             entry(*args)
         except Exception as error:
-            self.live.surrender(entry.__name__, error)
+            if self.live is not None:
+                self.live.surrender(entry.__name__, error)
 
 
 def live_scheduler_class(base: type, runtime_factory: RuntimeFactory) -> type:

@@ -146,6 +146,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a PATCH."""
         self._serve()
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class refuses (unknown method, malformed request), as JSON like every other error."""
+        self.close_connection = True
+        self._send(code, {"error": message or explain or "bad request"})
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class's name)
         """Not to the engine's standard error."""
         logger.debug("llmserving: control %s", format % args)

@@ -66,7 +66,7 @@ class Engine:
         self._hasher = made._hasher
         self.scheduler = made.scheduler
         self.live = getattr(self.scheduler, "live", None)
-        self.control = self.live.runtime.control if live else None
+        self.control = self.live.runtime.control if self.live else None
         self._operation = 0
         self._prefilling: set[str] = set()
 

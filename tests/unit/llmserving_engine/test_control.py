@@ -124,7 +124,9 @@ def test_shedding_needs_the_cap_in_the_same_change_and_is_refused_where_unsafe()
     control = state()
     control.patch({"operation_id": 1, "max_num_seqs": 8, "shed_to": 8})
     assert control.desired.shed is not None
-    control.patch({"operation_id": 2, "max_num_seqs": 9})
+    control.patch({"operation_id": 2})  # a renewal before the engine's next step
+    assert control.desired.shed is not None
+    control.patch({"operation_id": 3, "max_num_seqs": 9})
     assert control.desired.shed is None
 
 
