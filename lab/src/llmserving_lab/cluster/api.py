@@ -37,7 +37,10 @@ class ApiClient:
 
     def node_ready(self, name: str) -> bool:
         """Whether the node exists and its kubelet reports Ready."""
-        response = self._client.get(f"/api/v1/nodes/{name}")
+        try:
+            response = self._client.get(f"/api/v1/nodes/{name}")
+        except httpx.TransportError:
+            return False
         if response.status_code != HTTPStatus.OK:
             return False
         conditions: list[dict[str, Any]] = response.json()["status"].get("conditions", [])

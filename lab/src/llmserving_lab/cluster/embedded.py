@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import json
 import os
-import re
 import secrets
 import select
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from llmserving_lab.cluster import debian, guardian
+from llmserving_lab.cluster import guardian
 from llmserving_lab.cluster.api import ApiClient
-from llmserving_lab.cluster.certificates import Authority
+from llmserving_lab.cluster.entering import import_image, in_network
 from llmserving_lab.cluster.errors import ClusterError
-from llmserving_lab.cluster.forwarder import SOCKET as FORWARDER_SOCKET
 from llmserving_lab.cluster.forwarder import request_forward
-from llmserving_lab.cluster.locations import cache_root
-from llmserving_lab.cluster.namespace import Manifest
-from llmserving_lab.cluster.plan import (
-    API_PORT,
-    IDENTITIES,
-    NODE_ADDRESS,
-    NODE_NAME,
-    PAUSE_IMAGE,
-    Plan,
-    cluster_plan,
-    kubeconfig,
-)
-from llmserving_lab.cluster.progress import say, step
-from llmserving_lab.cluster.tools import CONTROL_PLANE, KUBERNETES_VERSION, NODE, Toolchain
-from llmserving_lab.images.archive import single_file_image
-
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-_FACTS = "facts.json"
-_LONGEST_SOCKET_PATH = 107
+from llmserving_lab.cluster.launch import KUBECONFIG, Facts, clusters_folder, last_words, launch
+from llmserving_lab.cluster.plan import NODE_NAME
+from llmserving_lab.cluster.progress import say
 
 
 class EmbeddedCluster:
@@ -52,10 +30,10 @@ class EmbeddedCluster:
         ready_seconds: from the start of its first process until the API, and the node where there is one, were ready.
     """
 
-    def __init__(self, state: Path, programs: Mapping[str, Path], ready_seconds: float) -> None:
+    def __init__(self, state: Path, facts: Facts) -> None:
         self.state = state
-        self.programs = programs
-        self.ready_seconds = ready_seconds
+        self.programs = facts.programs
+        self.ready_seconds = facts.ready_seconds
 
     @property
     def name(self) -> str:
@@ -65,7 +43,7 @@ class EmbeddedCluster:
     @property
     def kubeconfig(self) -> Path:
         """A kubeconfig for the host's side, with every right."""
-        return self.state / "kubeconfig"
+        return self.state / KUBECONFIG
 
     @property
     def kubernetes_version(self) -> str:
@@ -95,15 +73,16 @@ class EmbeddedCluster:
         readable, writable = os.pipe()
         try:
             unique = f"c{os.getpid()}-{secrets.token_hex(2)}"
-            cluster, process = _launch(name or unique, node=node, lifeline=readable)
+            launched = launch(name or unique, node=node, lifeline=readable)
+            cluster = cls(launched.state, launched.facts)
             try:
                 cluster.set_node_capacity(capacity or {})
                 yield cluster
             finally:
-                if process.poll() is not None:
-                    say(f"the cluster ended by itself: {_last_words(process, cluster.state)}")
+                if launched.guardian.poll() is not None:
+                    say(f"the cluster ended by itself: {last_words(launched.guardian, launched.state)}")
                 cluster.stop()
-                process.wait()
+                launched.guardian.wait()
         finally:
             os.close(readable)
             os.close(writable)
@@ -115,7 +94,8 @@ class EmbeddedCluster:
         Raises:
             ClusterError: what is missing, or which component failed.
         """
-        return _launch(name, node=node, lifeline=None)[0]
+        launched = launch(name, node=node, lifeline=None)
+        return cls(launched.state, launched.facts)
 
     @classmethod
     def attach(cls, name: str) -> EmbeddedCluster | None:
@@ -125,14 +105,11 @@ class EmbeddedCluster:
     @classmethod
     def running(cls) -> list[EmbeddedCluster]:
         """The clusters of this user that are up. Clears away what killed ones have left."""
-        guardian.sweep(_clusters())
-        found = []
-        for facts in sorted(_clusters().glob(f"*/{_FACTS}")):
-            with contextlib.suppress(FileNotFoundError):  # it ends at this moment
-                content = json.loads(facts.read_text())
-                programs = {program: Path(path) for program, path in content["programs"].items()}
-                found.append(cls(facts.parent, programs, content["ready_seconds"]))
-        return found
+        guardian.sweep(clusters_folder())
+        known = {
+            folder.parent: Facts.read(folder.parent) for folder in sorted(clusters_folder().glob(f"*/{KUBECONFIG}"))
+        }
+        return [cls(state, facts) for state, facts in known.items() if facts is not None]
 
     def stop(self) -> None:
         """End every process and remove every mount, group, interface and file. Returns when that is done."""
@@ -143,7 +120,7 @@ class EmbeddedCluster:
                 signal.pidfd_send_signal(handle, signal.SIGTERM)
                 select.select([handle], [], [])
                 os.close(handle)
-        guardian.sweep(_clusters())
+        guardian.sweep(clusters_folder())
 
     def forward(self, address: str, port: int) -> int:
         """Carry connections from a port on the host's 127.0.0.1 to `address:port` inside; returns that port.
@@ -159,7 +136,7 @@ class EmbeddedCluster:
 
         The process is the caller's to end; it does not end with the cluster.
         """
-        return ["nsenter", f"--net=/proc/{self._namespace()}/ns/net", *arguments]
+        return in_network(self.state, arguments)
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl against this cluster and return what it prints.
@@ -179,16 +156,7 @@ class EmbeddedCluster:
         Raises:
             ClusterError: containerd refused the archive.
         """
-        with archive.open("rb") as stream:
-            finished = subprocess.run(
-                self._inside([str(self.programs["ctr"]), "--namespace=k8s.io", "images", "import", "-"]),
-                stdin=stream,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        if finished.returncode != 0:
-            raise ClusterError(f"{archive.name} could not be loaded: {finished.stderr.strip()}")
+        import_image(self.state, self.programs["ctr"], archive)
 
     def set_node_capacity(self, resources: Mapping[str, str]) -> None:
         """Give the node extended resources, for example `{"nvidia.com/gpu": "2"}`, so that pods may ask for them."""
@@ -207,145 +175,3 @@ class EmbeddedCluster:
         if resolved.is_relative_to("/run"):
             raise ClusterError(f"{path} lies under /run, which the node has of its own: copy it elsewhere")
         return str(resolved)
-
-    def _namespace(self) -> int:
-        processes = guardian.Processes.read(self.state)
-        if processes is None:
-            raise ClusterError(f"cluster {self.name} is not running")
-        return processes.namespace
-
-    def _inside(self, arguments: Sequence[str]) -> list[str]:
-        """A command line that runs in all of the cluster's namespaces and ends with it."""
-        spaces = f"/proc/{self._namespace()}/ns"
-        return [
-            "nsenter",
-            f"--mount={spaces}/mnt",
-            f"--net={spaces}/net",
-            f"--pid={spaces}/pid_for_children",
-            "--wd=/",
-            *arguments,
-        ]
-
-
-def _clusters() -> Path:
-    return cache_root() / "clusters"
-
-
-def _launch(name: str, *, node: bool, lifeline: int | None) -> tuple[EmbeddedCluster, subprocess.Popen[str]]:
-    """Start a cluster and wait until it is ready; returns it with its guardian."""
-    programs = _prerequisites(node=node)
-    claim = _claim(name)
-    started = time.monotonic()
-    with step(f"starting Kubernetes {KUBERNETES_VERSION}" + ("" if node else " (control plane only)")):
-        with claim.lock:
-            plan = _write_state(claim.state, programs, node=node)
-            Manifest(node, plan.before_api, plan.after_api, (str(cache_root()),)).write(claim.state)
-            process = _start_guardian(claim, lifeline)
-        cluster = EmbeddedCluster(claim.state, programs, 0.0)
-        try:
-            _wait_ready(cluster, process, node=node)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            guardian.sweep(_clusters())
-            raise
-        cluster.ready_seconds = time.monotonic() - started
-    facts = {
-        "programs": {program: str(path) for program, path in programs.items()},
-        "ready_seconds": cluster.ready_seconds,
-    }
-    (claim.state / _FACTS).write_text(json.dumps(facts))
-    return cluster, process
-
-
-def _start_guardian(claim: guardian.Claim, lifeline: int | None) -> subprocess.Popen[str]:
-    inherited = [claim.lock.fileno()] + ([lifeline] if lifeline is not None else [])
-    log_file = claim.state / "logs" / "guardian.log"
-    with log_file.open("a") as log:  # never the starter's own error output: whoever reads that would wait for its end
-        return subprocess.Popen(
-            [sys.executable, "-m", "llmserving_lab.cluster.guardian", str(claim.state), *map(str, inherited)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            pass_fds=inherited,
-        )
-
-
-def _last_words(process: subprocess.Popen[str], state: Path) -> str:
-    """What a guardian that has ended said, or the last line of its log where it did not end in order."""
-    said = process.stdout.read().strip().splitlines() if process.stdout else []
-    with contextlib.suppress(FileNotFoundError):
-        said = said or (state / "logs" / "guardian.log").read_text().strip().splitlines()
-    return said[-1] if said else "its guardian was killed"
-
-
-def _prerequisites(*, node: bool) -> dict[str, Path]:
-    """Everything a cluster needs of the machine.
-
-    Raises:
-        ClusterError: the first thing that is missing, and what to set up.
-    """
-    if sys.platform != "linux":
-        raise ClusterError("the embedded cluster needs Linux: set KUBECONFIG to a cluster of your own")
-    if os.geteuid() != 0:
-        raise ClusterError("the embedded cluster needs root: run as root, or set KUBECONFIG to a cluster of your own")
-    debian.ensure(debian.NODE_PACKAGES if node else debian.CONTROL_PLANE_PACKAGES)
-    programs = Toolchain().find([*CONTROL_PLANE, *(NODE if node else ())])
-    runc = debian.find_program("runc")
-    return programs | ({"runc": runc} if runc else {})
-
-
-def _claim(name: str) -> guardian.Claim:
-    if not _NAME.fullmatch(name):
-        raise ClusterError(f"cluster name {name!r}: use up to 32 lower-case letters, digits and dashes")
-    longest = _clusters() / name / FORWARDER_SOCKET
-    if len(str(longest)) > _LONGEST_SOCKET_PATH:
-        raise ClusterError(f"{longest} is too long for a Unix socket: set XDG_CACHE_HOME to a shorter path")
-    guardian.sweep(_clusters())
-    return guardian.claim(_clusters(), name)
-
-
-def _write_state(state: Path, programs: Mapping[str, Path], *, node: bool) -> Plan:
-    for folder in ("pki", "logs", "run", "cni"):
-        (state / folder).mkdir()
-    authority = Authority(state / "pki", dt.datetime.now(dt.UTC))
-    for identity in IDENTITIES:
-        authority.issue(identity)
-    authority.issue_service_account_key()
-    plan = cluster_plan(state, programs, node=node)
-    for path, content in plan.files.items():
-        (state / path).write_text(content)
-    return plan
-
-
-def _wait_ready(cluster: EmbeddedCluster, process: subprocess.Popen[str], *, node: bool) -> None:
-    """Wait until API and node are ready, loading the pause image on the way.
-
-    Raises:
-        ClusterError: the cluster ended meanwhile; the message names the component.
-    """
-    port: int | None = None
-    image_loaded = not node
-    while process.poll() is None:
-        with contextlib.suppress(OSError, ClusterError):
-            if port is None:
-                port = cluster.forward(NODE_ADDRESS, API_PORT)
-                content = kubeconfig(cluster.state, f"https://127.0.0.1:{port}", "admin")
-                cluster.kubeconfig.touch(mode=0o600)
-                cluster.kubeconfig.write_text(content)
-            if not image_loaded:
-                _load_pause(cluster)
-                image_loaded = True
-            api = ApiClient(cluster.kubeconfig)
-            if api.ready() and (not node or api.node_ready(NODE_NAME)):
-                return
-        time.sleep(0.1)
-    raise ClusterError(f"the cluster did not start: {_last_words(process, cluster.state)}")
-
-
-def _load_pause(cluster: EmbeddedCluster) -> None:
-    archive = cluster.state / "pause.tar"
-    single_file_image(cluster.programs["pause"], PAUSE_IMAGE, archive)
-    cluster.load_image(archive)
-    archive.unlink()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from llmserving_lab.cluster import debian, embedded, guardian
+from llmserving_lab.cluster import debian, guardian, launch
 from llmserving_lab.cluster.embedded import EmbeddedCluster
 from llmserving_lab.cluster.errors import ClusterError
 from llmserving_lab.cluster.locations import cache_root, repository_root
@@ -15,7 +15,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_root_it_says_what_else_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(launch.os, "geteuid", lambda: 1000)
     with pytest.raises(ClusterError, match="needs root: run as root, or set KUBECONFIG"):
         EmbeddedCluster.start_detached(name="any")
 
@@ -34,17 +34,17 @@ def test_nothing_is_installed_where_nothing_is_missing(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("name", ["", "Upper", "-dash", "dot.ted", "x" * 33, "../up"])
 def test_names_that_are_no_folder_names_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_prerequisites", lambda *, node: {})
+    monkeypatch.setattr(launch, "_prerequisites", lambda *, node: {})
     with pytest.raises(ClusterError, match="use up to 32 lower-case letters"):
         EmbeddedCluster.start_detached(name=name)
 
 
 def test_a_cache_path_too_long_for_sockets_is_refused(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_prerequisites", lambda *, node: {})
+    monkeypatch.setattr(launch, "_prerequisites", lambda *, node: {})
     monkeypatch.setenv("XDG_CACHE_HOME", str(own_cache / ("long" * 25)))
     with pytest.raises(ClusterError, match="too long for a Unix socket: set XDG_CACHE_HOME"):
         EmbeddedCluster.start_detached(name="any")
-    assert list(embedded.cache_root().glob("clusters/*")) == []
+    assert list(cache_root().glob("clusters/*")) == []
 
 
 def test_the_sweep_clears_what_a_killed_guardian_left(own_cache: Path) -> None:
