@@ -11,7 +11,7 @@ from llmserving_lab.demo.script import Script
 from llmserving_lab.demo.timeline import LatencyPoint, Run, latency_course
 from llmserving_lab.demo.watch import Observation
 
-TARGET, HIGH, MIDDLE = "#dc2626", "#2563eb", "#7dafff"
+TARGET, HIGH, MIDDLE = "#dc2626", "#3b82f6", "#7dafff"
 ENGINES = ("#0f9d8a", "#a855f7", "#d97706", "#64748b")
 GREY = "rgba(128,128,128,0.9)"
 GRID = "rgba(128,128,128,0.22)"
@@ -113,7 +113,7 @@ def _engine(chart: go.Figure, run: Run, pod: str, number: int) -> None:
             name=label,
             legendgroup=label,
             showlegend=legend,
-            line={"color": ENGINES[number], "width": 1.8, "shape": "hv", "dash": dash},
+            line={"color": ENGINES[number], "width": 1.8 if dash == "solid" else 1.1, "shape": "hv", "dash": dash},
             row=row,
             col=1,
         )
@@ -133,7 +133,8 @@ def _phases(chart: go.Figure, script: Script) -> None:
         chart.add_annotation(
             x=(phase.start + phase.end) / 2,
             y=1.0,
-            yshift=44,
+            yshift=34,
+            yanchor="bottom",
             xref="x",
             yref="paper",
             text=phase.name.replace(" ", "<br>"),

@@ -39,7 +39,7 @@ def write_report(path: Path, run: Run, document: Mapping[str, Any], tables: Mapp
 def _lead(document: Mapping[str, Any]) -> str:
     engine, cluster = document["engine"], document["kubernetes"]
     return escape(
-        f"{engine['replicas']} engine(s), vLLM {engine['vllm_version']} on Kubernetes {cluster['version']}, "
+        f"{engine['replicas']} engine{'s' if engine['replicas'] > 1 else ''}, vLLM {engine['vllm_version']} on Kubernetes {cluster['version']}, "
         f"{engine['device']}; {document['traffic']}."
     )
 
@@ -129,7 +129,7 @@ def _edits(edits: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
             (str(number), ""),
-            (one["change"], ""),
+            (("kubectl apply: " if one["applied_manifest"] else "kubectl patch: ") + one["change"], ""),
             (f"{one['at_seconds']:.0f} s", ""),
             (_seconds(one["kubectl_seconds"]), ""),
             (_seconds(one["kubectl_to_applied_seconds"]), _verdict(one["kubectl_to_applied_seconds"], 2.0)),

@@ -65,6 +65,7 @@ def result(run: Run, around: Surroundings) -> dict[str, Any]:
         "sla_edits": [
             {
                 "change": made.edit.change,
+                "applied_manifest": made.edit.apply,
                 "at_seconds": _rounded(made.started - run.started, 1),
                 "kubectl_seconds": _rounded(made.returned - made.started, 3),
                 "kubectl_to_applied_seconds": _rounded(made.applied_seconds, 3),

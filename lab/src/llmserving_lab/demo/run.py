@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import socket
 import sys
@@ -40,6 +41,8 @@ from llmserving_lab.traffic.record import RequestRecord
 
 SUMMARY_SECONDS = 10.0
 DRAIN_SECONDS = 120.0
+CLIENT_NICENESS = -5
+"""Users have machines of their own: kubectl and the clients do not wait for the processor that the engines need."""
 
 
 @dataclass(slots=True)
@@ -167,6 +170,8 @@ async def _traffic(
     site: Site, script: Script, arrivals: list[Arrival], manifest: dict[str, Any], settings: DemoSettings
 ) -> Run:
     """Send the load, make the edits, watch the agents; returns when the last answer has ended."""
+    with contextlib.suppress(PermissionError):
+        os.nice(CLIENT_NICENESS)
     state = LiveState(script, len(arrivals))
     addresses = {
         pod["metadata"]["name"]: f"127.0.0.1:{site.forward(NAMESPACE, pod['metadata']['name'], PORT_AGENT)}"
