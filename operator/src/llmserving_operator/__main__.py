@@ -43,7 +43,7 @@ class Operator:
 
     async def run(self, stop: asyncio.Event, connection: Connection) -> None:
         """Watch and reconcile until ``stop`` is set."""
-        await self._wait_for_crd()
+        await self._wait_for_crd(stop)
         async with httpx.AsyncClient(trust_env=False) as client:
             poller = AgentPoller(client)
             reconciler = Reconciler(
@@ -75,8 +75,8 @@ class Operator:
                     ready_flag=self.watching,
                 )
 
-    async def _wait_for_crd(self) -> None:
-        while True:
+    async def _wait_for_crd(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
             try:
                 if await self._kube.serves_resource():
                     return

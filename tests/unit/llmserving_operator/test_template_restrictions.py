@@ -55,6 +55,14 @@ REFUSED = [
     (engine(securityContext={"appArmorProfile": {"type": "Unconfined"}}), "appArmorProfile"),
     (engine(securityContext={"seLinuxOptions": {"type": "spc_t"}}), "seLinuxOptions"),
     (engine(ports=[{"containerPort": 8000, "hostPort": 80}]), "hostPort 80"),
+    (
+        engine(readinessProbe={"httpGet": {"host": "169.254.169.254"}}),
+        "spec.containers[engine].readinessProbe.httpGet.host: must be unset",
+    ),
+    (
+        engine(lifecycle={"postStart": {"tcpSocket": {"host": "10.0.0.1", "port": 1}}}),
+        "spec.containers[engine].lifecycle.postStart.tcpSocket.host",
+    ),
     (engine(args=["m", "--max-num-seqs=9999"]), "spec.containers[engine].args"),
     (engine(env=[{"name": "PYTHONPATH", "value": "/evil"}]), "spec.containers[engine].env[PYTHONPATH]"),
     (engine(env=[{"name": "LLMSERVING_CONTROL_DIR", "value": "/tmp"}]), "env[LLMSERVING_CONTROL_DIR]"),
@@ -67,6 +75,10 @@ REFUSED = [
     (engine(volumeMounts=[{"mountPath": "/run", "name": "llmserving-tmp"}]), "touches the socket or the plug-in"),
     (
         engine(volumeMounts=[{"mountPath": "/opt/llmserving/plugin/vllm", "name": "llmserving-tmp"}]),
+        "touches the socket or the plug-in",
+    ),
+    (
+        engine(volumeMounts=[{"mountPath": "/opt//x/../llmserving/./plugin/", "name": "llmserving-tmp"}]),
         "touches the socket or the plug-in",
     ),
     (engine(volumeMounts=[{"mountPath": "/x", "name": "llmserving-control"}]), "touches the socket or the plug-in"),

@@ -4,7 +4,9 @@
 ``Restricted`` template policy: who may create an LLMServing gains no right by it that they lack.
 """
 
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 from llmserving_api import names
@@ -29,6 +31,7 @@ ALLOWED_VOLUMES: Final = frozenset(
 """Volume types of the Pod Security Standards' restricted profile."""
 ALLOWED_PROJECTIONS: Final = frozenset({"configMap", "downwardAPI", "secret"})
 HOST_NAMESPACES: Final = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace")
+PROBES: Final = ("startupProbe", "readinessProbe", "livenessProbe")
 OWN_VOLUMES: Final = (names.VOLUME_CONTROL, names.VOLUME_PLUGIN, names.VOLUME_POLICY)
 OWN_CONTAINERS: Final = (names.CONTAINER_AGENT, names.CONTAINER_PLUGIN)
 OWN_VARIABLES: Final = ("PYTHONPATH", names.ENV_CONTROL_DIR)
@@ -64,6 +67,7 @@ def check_template(rendered: Manifest, merged: Manifest, spec: LLMServingSpec) -
     for place, container in _containers(pod):
         _check_security(place, container.get("securityContext") or {})
         _check_secrets(place, container, named_secrets(spec))
+        _check_probes(place, container)
         for port in container.get("ports") or ():
             if port.get("hostPort"):
                 _refuse(f"{place}.ports", f"hostPort {port['hostPort']} opens a port of the node")
@@ -129,6 +133,16 @@ def _check_security(place: str, security: Mapping[str, Any]) -> None:
             _refuse(f"{here}.{field}", "is the administrator's")
 
 
+def _check_probes(place: str, container: Mapping[str, Any]) -> None:
+    """Probes and hooks ask the container itself: the kubelet must not be sent elsewhere."""
+    handlers = {field: container.get(field) for field in PROBES}
+    handlers |= {f"lifecycle.{hook}": action for hook, action in (container.get("lifecycle") or {}).items()}
+    for field, handler in handlers.items():
+        for kind in ("httpGet", "tcpSocket"):
+            if ((handler or {}).get(kind) or {}).get("host"):
+                _refuse(f"{place}.{field}.{kind}.host", "must be unset, the kubelet asks the pod itself")
+
+
 def _check_volumes(rendered: Mapping[str, Any], pod: Mapping[str, Any], secrets: frozenset[str]) -> None:
     own = {volume["name"]: volume for volume in rendered["volumes"] if volume["name"] in OWN_VOLUMES}
     found = {volume["name"]: volume for volume in pod.get("volumes") or () if volume["name"] in own}
@@ -170,14 +184,15 @@ def _check_own_containers(rendered: Mapping[str, Any], pod: Mapping[str, Any]) -
         if mount["name"] in OWN_VOLUMES and mount not in (after.get("volumeMounts") or ()):
             _refuse(f"{place}.volumeMounts[{mount['mountPath']}]", "is the operator's")
     for mount in after.get("volumeMounts") or ():
-        covers = any(
-            path == mount["mountPath"].rstrip("/")
-            or path.startswith(mount["mountPath"].rstrip("/") + "/")
-            or mount["mountPath"].startswith(path + "/")
-            for path in (names.PATH_CONTROL, names.PATH_PLUGIN)
-        )
-        if mount not in before["volumeMounts"] and (covers or mount["name"] in OWN_VOLUMES):
+        touches = any(_overlap(mount["mountPath"], path) for path in (names.PATH_CONTROL, names.PATH_PLUGIN))
+        if mount not in before["volumeMounts"] and (touches or mount["name"] in OWN_VOLUMES):
             _refuse(f"{place}.volumeMounts[{mount['mountPath']}]", "touches the socket or the plug-in")
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two folders is, or is inside, the other."""
+    first, second = PurePosixPath(posixpath.normpath(one)), PurePosixPath(posixpath.normpath(other))
+    return first.is_relative_to(second) or second.is_relative_to(first)
 
 
 def _check_secrets(place: str, container: Mapping[str, Any], secrets: frozenset[str]) -> None:
