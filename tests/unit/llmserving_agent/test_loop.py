@@ -1,0 +1,184 @@
+"""The whole agent's state: several ranks, the revision it vouches for, what it notes for people."""
+
+from typing import Any
+
+import pytest
+
+from llmserving_agent.actuation import Answer, Outcome
+from llmserving_agent.loop import AgentLoop, Noted
+from llmserving_agent.report import words
+from llmserving_agent.sensors.none import NoFrontEnd, NoGPU
+from llmserving_agent.sensors.ports import PolicyReading, Telemetry
+from llmserving_api.conditions import DecisionReason
+from llmserving_api.control import (
+    Bounds,
+    Contract,
+    ContractMode,
+    Drain,
+    EngineFacts,
+    Lease,
+    RuntimeConfig,
+    RuntimePatch,
+    SLATargets,
+)
+from llmserving_api.policy import LawName, Limits, Mode, Policy
+
+STOCK = Bounds(max_num_seqs=256, max_num_batched_tokens=8192)
+
+
+def document(rank: int, patch: RuntimePatch | None = None) -> RuntimeConfig:
+    requested, fallback, targets, operation_id = STOCK, STOCK, SLATargets(), 0
+    if patch is not None:
+        assert patch.max_num_seqs is not None
+        assert patch.max_num_batched_tokens is not None
+        assert patch.fallback is not None
+        assert patch.targets is not None
+        requested = Bounds(max_num_seqs=patch.max_num_seqs, max_num_batched_tokens=patch.max_num_batched_tokens)
+        fallback, targets, operation_id = patch.fallback, patch.targets, patch.operation_id
+    facts = EngineFacts(
+        vllm_version="0.32.0",
+        scheduler_class="S",
+        rank=rank,
+        pid=rank + 1,
+        model="m",
+        max_model_len=8192,
+        block_size=16,
+        num_gpu_blocks=30000,
+        async_scheduling=True,
+        chunked_prefill=True,
+        prefix_caching=True,
+        tensor_parallel_size=1,
+        pipeline_parallel_size=1,
+        data_parallel_size=2,
+    )
+    return RuntimeConfig(
+        api_version="v1",
+        engine=facts,
+        contract=Contract(mode=ContractMode.FULL, ok=True),
+        ceilings=Bounds(max_num_seqs=512, max_num_batched_tokens=8192),
+        stock=STOCK,
+        fallback=fallback,
+        requested=requested,
+        applied=requested,
+        effective=None,
+        applied_step=0,
+        step=0,
+        operation_id=operation_id,
+        drain=Drain(active=False, running=0, target=256),
+        lease=Lease(seconds=30, remaining_seconds=30, expired=False),
+        targets=targets,
+    )
+
+
+def policy(revision: int, **changes: Any) -> Policy:
+    fields: dict[str, Any] = {
+        "revision": revision,
+        "namespace": "default",
+        "name": "chat",
+        "law": LawName.MEMORY_SLA,
+        "max_num_seqs": Limits(min=8, max=512),
+        "max_num_batched_tokens": Limits(min=256, max=8192),
+    }
+    return Policy(**{**fields, **changes})
+
+
+class World:
+    """Two silent ranks and a policy that a test sets."""
+
+    def __init__(self) -> None:
+        self.policy: Policy | None = None
+        self.notes: list[Noted] = []
+        self.loop = AgentLoop(
+            telemetry=self,
+            policy=Policies(self),
+            gpu=NoGPU("none here"),
+            front_end=NoFrontEnd(),
+            wall_clock=lambda now: 1e9 + now,
+            on_note=self.notes.append,
+        )
+
+    def read(self) -> dict[int, Telemetry]:
+        return {0: Telemetry(), 1: Telemetry()}
+
+    def tick(self, now: float, answering: tuple[int, ...] = (0, 1)) -> None:
+        self.loop.sense(now)
+        for actuation in self.loop.decide(now):
+            if actuation.rank in answering:
+                answer = Answer(Outcome.APPLIED, document(actuation.rank, actuation.patch))
+            else:
+                answer = Answer(Outcome.REFUSED, status=400, message="no")
+            self.loop.confirm(actuation.rank, answer, now)
+
+
+class Policies:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def read(self, now: float) -> PolicyReading:
+        return PolicyReading(self.world.policy)
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    for rank in (0, 1):
+        world.loop.observe(rank, Answer(Outcome.APPLIED, document(rank)), 0.0)
+    return world
+
+
+def test_without_a_policy_nothing_is_asked_of_anybody(world: World) -> None:
+    world.tick(0.0)
+    assert world.loop.confirmed_revision is None
+    assert world.notes == []
+
+
+def test_a_revision_counts_when_every_rank_has_confirmed_it(world: World) -> None:
+    world.policy = policy(1)
+    world.tick(0.0)
+    assert world.loop.confirmed_revision == 1
+    world.policy = policy(2, max_num_seqs=Limits(min=8, max=64))
+    world.tick(0.1, answering=(0,))
+    assert world.loop.confirmed_revision == 1
+    world.tick(20.0)
+    assert world.loop.confirmed_revision == 2
+
+
+def test_a_rank_out_of_reach_does_not_hold_the_others_back(world: World) -> None:
+    world.policy = policy(1)
+    world.tick(0.0)
+    world.loop.observe(1, Answer(Outcome.UNREACHABLE, message="gone"), 1.0)
+    world.policy = policy(2, max_num_seqs=Limits(min=8, max=64))
+    world.tick(1.1)
+    assert world.loop.confirmed_revision == 2
+
+
+def test_what_is_decided_again_is_noted_once(world: World) -> None:
+    world.policy = policy(1)
+    for tick in range(100):
+        world.tick(tick / 10)
+    assert [noted.rank for noted in world.notes] == [0, 1]
+    assert {noted.taken.decision.reason for noted in world.notes} == {DecisionReason.TELEMETRY_STALE}
+    world.policy = policy(2, mode=Mode.OFF)
+    world.tick(11.0)
+    assert len(world.notes) == 4
+    assert world.notes[-1].wall_time == pytest.approx(1e9 + 11)
+
+
+def test_the_history_is_bounded_and_newest_first(world: World) -> None:
+    for revision in range(1, 20):
+        world.policy = policy(revision, mode=Mode.OFF if revision % 2 else Mode.AUTO)
+        world.tick(float(revision))
+    assert len(world.loop.history) == 10
+    assert world.loop.history[0].taken.at == 19.0
+
+
+def test_a_decision_is_told_with_what_it_changed(world: World) -> None:
+    world.policy = policy(1, max_num_seqs=Limits(min=8, max=64))
+    world.tick(0.0)
+    assert words(world.notes[0].taken) == "limits are now 8 to 64 seqs, 256 to 8192 tokens: 256 → 64 sequences"
+
+
+def test_every_step_of_a_pass_is_timed_by_name(world: World) -> None:
+    world.policy = policy(1)
+    world.tick(0.0)
+    assert set(world.loop.timings) == {"policy", "telemetry", "gpu", "decide"}
