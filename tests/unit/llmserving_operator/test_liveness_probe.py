@@ -5,9 +5,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from llmserving_engine.health import Heartbeat
+from llmserving_engine.server import ControlServer
 from llmserving_operator.children.liveness import PROGRAM, liveness_probe
 
 
@@ -48,6 +51,21 @@ def test_passes_on_every_other_answer(answer: bytes, tmp_path: Path) -> None:
         result = probe(tmp_path)
 
     assert result.returncode == 0
+
+
+@pytest.mark.parametrize(("runnable", "expected"), [(True, 1), (False, 0)])
+def test_understands_the_plugins_own_server(runnable: bool, expected: int, tmp_path: Path) -> None:
+    """No step for 100 seconds: hung where there was something to do, idle otherwise."""
+    control = SimpleNamespace(clock=SimpleNamespace(monotonic_ns=lambda: 100 * 10**9))
+    server = ControlServer(tmp_path / "engine-0.sock", control, Heartbeat(now_ns=0), lambda: runnable)
+    server.start()
+    try:
+        result = probe(tmp_path)
+    finally:
+        server.close()
+
+    assert result.returncode == expected
+    assert ('"last_step_age_seconds": 100.0' in result.stderr) == runnable
 
 
 def test_passes_without_a_plugin_and_with_a_dead_socket(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ REFUSED = [
         "touches the socket or the plug-in",
     ),
     (
-        engine(volumeMounts=[{"mountPath": "/opt//x/../llmserving/./plugin/", "name": "llmserving-tmp"}]),
+        engine(volumeMounts=[{"mountPath": "//opt//x/../llmserving/./plugin/", "name": "llmserving-tmp"}]),
         "touches the socket or the plug-in",
     ),
     (engine(volumeMounts=[{"mountPath": "/x", "name": "llmserving-control"}]), "touches the socket or the plug-in"),

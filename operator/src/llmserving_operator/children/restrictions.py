@@ -191,7 +191,7 @@ def _check_own_containers(rendered: Mapping[str, Any], pod: Mapping[str, Any]) -
 
 def _overlap(one: str, other: str) -> bool:
     """Whether one of two folders is, or is inside, the other."""
-    first, second = PurePosixPath(posixpath.normpath(one)), PurePosixPath(posixpath.normpath(other))
+    first, second = (PurePosixPath(posixpath.normpath("/" + path.lstrip("/"))) for path in (one, other))
     return first.is_relative_to(second) or second.is_relative_to(first)
 
 
