@@ -66,7 +66,7 @@ async def find_connection() -> Connection:
         if "KUBECONFIG" not in os.environ and TOKEN_FILE.exists():
             load_incluster_config(client_configuration=configuration)
         else:
-            await load_kube_config(client_configuration=configuration)
+            await load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
     except (ConfigException, OSError) as error:
         raise SettingsError(f"no way to a Kubernetes API server: {error}; set KUBECONFIG or run in a pod") from error
     configuration.connection_pool_maxsize = CONNECTIONS
