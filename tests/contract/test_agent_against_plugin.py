@@ -2,11 +2,17 @@
 
 import asyncio
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from llmserving_agent.actuation import Outcome
@@ -315,6 +321,54 @@ async def test_every_rank_has_its_own_bounds(tmp_path: Path) -> None:
     assert [engine.rank for engine in agent.status().engines] == [0, 1]
     for plugin in plugins:
         plugin.close()
+
+
+def child_of(pid: int) -> int | None:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if children else None
+
+
+def wait_until(condition: Callable[[], bool], limit_seconds: float = 60.0) -> None:
+    end = time.monotonic() + limit_seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_killed_loop_comes_back_and_goes_on_from_the_bounds_in_force(tmp_path: Path, plugin: Plugin) -> None:
+    """The real process: supervisor, loop, sockets, files."""
+    (tmp_path / "seed.json").write_text(policy(1, max_num_seqs={"min": 8, "max": 48}))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "llmserving_agent", "supervise", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--control-dir", str(tmp_path), "--policy-dir", str(tmp_path), "--engine-metrics", ""]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: plugin.control.desired.requested.max_num_seqs == 48)
+        before, loop = plugin.control.desired, child_of(process.pid)
+        assert loop is not None
+        os.kill(loop, signal.SIGKILL)
+        wait_until(lambda: plugin.control.desired.operation_id > before.operation_id)
+        assert plugin.control.desired.requested == before.requested
+        assert child_of(process.pid) not in (None, loop)
+        wait_until(lambda: is_ready(port))
+        status = AgentStatus.model_validate_json(httpx.get(f"http://127.0.0.1:{port}/v1/status").content)
+        assert status.policy_revision == 1
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    events = [json.loads(line)["event"] for line in (tmp_path / "log").read_text().splitlines()]
+    assert events.count("loop started") == 2
+    assert "decision" in events
 
 
 def test_request_rows_are_read_as_written(tmp_path: Path, plugin: Plugin) -> None:
