@@ -38,8 +38,9 @@ def write_report(path: Path, run: Run, document: Mapping[str, Any], tables: Mapp
 
 def _lead(document: Mapping[str, Any]) -> str:
     engine, cluster = document["engine"], document["kubernetes"]
+    count = "1 engine" if engine["replicas"] == 1 else f"{engine['replicas']} engines"
     return escape(
-        f"{engine['replicas']} engine{'s' if engine['replicas'] > 1 else ''}, vLLM {engine['vllm_version']} on Kubernetes {cluster['version']}, "
+        f"{count}, vLLM {engine['vllm_version']} on Kubernetes {cluster['version']}, "
         f"{engine['device']}; {document['traffic']}."
     )
 
