@@ -40,9 +40,23 @@ class Operator:
         self._metrics = Metrics(registry)
         self.cluster = WatchedCluster()
         self.watching = asyncio.Event()
+        self._standby = False
+
+    @property
+    def ready(self) -> bool:
+        """The watches are filled, or another operator leads: a standby is as it should be.
+
+        Were a standby not ready, a rolling update would wait for the new pod, and the new pod for the old one's Lease.
+        """
+        return self._standby or self.watching.is_set()
+
+    def stand_by(self) -> None:
+        """Another operator leads."""
+        self._standby = True
 
     async def run(self, stop: asyncio.Event, connection: Connection) -> None:
         """Watch and reconcile until ``stop`` is set."""
+        self._standby = False
         await self._wait_for_crd(stop)
         async with httpx.AsyncClient(trust_env=False) as client:
             poller = AgentPoller(client)
@@ -116,12 +130,12 @@ async def serve(settings: Settings) -> int:
         async def work() -> None:
             await operator.run(stop, connection)
 
-        async with serve_health(settings.bind, settings.port, registry, operator.watching.is_set):
+        async with serve_health(settings.bind, settings.port, registry, lambda: operator.ready):
             if not settings.lease_namespace:
                 await work()
                 return 0
             lease = Lease(kube, settings.lease_namespace, settings.lease_name, settings.identity, time.monotonic)
-            leading = asyncio.create_task(lead(lease, work, time.monotonic))
+            leading = asyncio.create_task(lead(lease, work, time.monotonic, operator.stand_by))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not operator.watching.is_set():

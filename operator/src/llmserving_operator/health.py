@@ -18,7 +18,7 @@ async def serve_health(
         bind: address to listen on.
         port: port to listen on.
         registry: metrics to show.
-        ready: true once the watches are filled; a standby is not ready and need not be.
+        ready: whether this process does what it is there for.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -27,7 +27,7 @@ async def serve_health(
     async def readyz(_: web.Request) -> web.Response:
         if ready():
             return web.Response(text="ok")
-        return web.Response(status=503, text="not leading, or the watches are not filled yet")
+        return web.Response(status=503, text="the watches are not filled yet")
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

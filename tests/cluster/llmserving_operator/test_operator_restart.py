@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 Eventually = Callable[..., Any]
@@ -85,16 +86,23 @@ def test_an_upgraded_operator_restarts_no_pod_until_the_next_restart(
 
 
 def test_of_two_operators_one_acts_and_the_other_follows(
-    own: Any, start_operator: Callable[..., Any], new_resource: Callable[..., Any], eventually: Eventually
+    own: Any,
+    start_operator: Callable[..., Any],
+    new_resource: Callable[..., Any],
+    eventually: Eventually,
+    unused_tcp_port: int,
 ) -> None:
+    """The second is ready while it waits: a rolling update of the operator would not end otherwise."""
     with start_operator() as first:
         eventually(lambda: first.count("leading") == 1)
-        with start_operator() as second:
+        with start_operator(port=str(unused_tcp_port)) as second:
             eventually(lambda: second.count("waiting for the Lease") == 1)
             own.apply(new_resource())
             eventually(lambda: own.list("deployment"))
+            assert httpx.get(f"http://127.0.0.1:{unused_tcp_port}/readyz").status_code == 200
             assert second.count("reconciled") == 0
 
             first.process.terminate()
             first.process.wait()
             eventually(lambda: second.count("reconciled") >= 1)
+            assert httpx.get(f"http://127.0.0.1:{unused_tcp_port}/readyz").status_code == 200

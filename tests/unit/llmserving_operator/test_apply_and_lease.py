@@ -234,7 +234,7 @@ class TestLease:
                     stopped.append(loop.time())
 
             loop.call_later(20, kube.failing.update, {"get Lease": KubeError("no answer")})
-            return await lead(self.lease(kube, "one"), work, loop.time)
+            return await lead(self.lease(kube, "one"), work, loop.time, lambda: None)
 
         assert in_virtual_time(scenario()) is False
         assert 20 < stopped[0] < 20 + DURATION_SECONDS
@@ -244,7 +244,24 @@ class TestLease:
             async def work() -> None:
                 await asyncio.sleep(1)
 
-            return await lead(self.lease(kube, "one"), work, asyncio.get_running_loop().time)
+            return await lead(self.lease(kube, "one"), work, asyncio.get_running_loop().time, lambda: None)
 
         assert in_virtual_time(scenario()) is True
         assert kube.objects[ChildKey("Lease", "operator")]["spec"]["holderIdentity"] == ""
+
+    def test_who_waits_says_so_and_who_leads_does_not(self, kube: FakeKube, in_virtual_time: InVirtualTime) -> None:
+        async def scenario() -> list[str]:
+            loop = asyncio.get_running_loop()
+            said: list[str] = []
+
+            def worker(name: str) -> Any:
+                async def work() -> None:
+                    said.append(f"{name} works")
+                    await asyncio.sleep(30)
+
+                return lead(self.lease(kube, name), work, loop.time, lambda: said.append(f"{name} waits"))
+
+            await asyncio.gather(worker("one"), worker("two"))
+            return said
+
+        assert in_virtual_time(scenario()) == ["two waits", "one works", "two works"]

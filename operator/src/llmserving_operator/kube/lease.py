@@ -91,14 +91,26 @@ class Lease:
         }
 
 
-async def lead(lease: Lease, work: Callable[[], Coroutine[Any, Any, None]], monotonic: Callable[[], float]) -> bool:
+async def lead(
+    lease: Lease,
+    work: Callable[[], Coroutine[Any, Any, None]],
+    monotonic: Callable[[], float],
+    on_standby: Callable[[], None],
+) -> bool:
     """Wait for leadership, then work until the work ends or leadership is lost.
+
+    Args:
+        lease: what leadership is.
+        work: what the leader does.
+        monotonic: seconds that only rise.
+        on_standby: told when somebody else leads.
 
     Returns:
         True when the work ended by itself, False when leadership was lost.
     """
     if not await _attempt(lease):
         log.info("waiting for the Lease")
+        on_standby()
         while not await _attempt(lease):
             await asyncio.sleep(RETRY_SECONDS)
     log.info("leading")
