@@ -137,3 +137,6 @@ def test_the_operators_account_can_do_what_it_needs_and_no_more(control_plane: E
     assert not may("get", "", "secrets")
     assert not may("create", "", "pods")
     assert not may("create", "", "pods", "exec")
+    assert may("delete", "apps", "controllerrevisions")
+    for group, resource in (("apps", "deployments"), ("", "services"), ("", "configmaps"), ("", "pods")):
+        assert not may("delete", group, resource)

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-CONTROL_API_VERSION: Final = "v1"
 PATH_RUNTIME_CONFIG: Final = "/v1/runtime_config"
 PATH_DEVICE: Final = "/v1/device"
 PATH_HEALTH: Final = "/healthz"

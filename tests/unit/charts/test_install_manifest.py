@@ -39,13 +39,14 @@ def rights(role: dict[str, Any]) -> dict[str, set[str]]:
 
 
 def test_the_operator_has_these_rights_and_no_others() -> None:
-    child = {"get", "list", "watch", "create", "patch", "delete"}
+    child = {"get", "list", "watch", "create", "patch"}
     assert rights(one("ClusterRole", OURS)) == {
         "llmserving.io/llmservings": {"get", "list", "watch"},
         "llmserving.io/llmservings/status": {"get", "patch"},
         "/pods": {"get", "list", "watch", "patch"},
         "/events": {"create"},
         **{f"{group}/{plural}": child for group, _version, plural, _kind in CHILD_RESOURCES},
+        "apps/controllerrevisions": {*child, "delete"},
     }
 
 
