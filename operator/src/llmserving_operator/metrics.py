@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from llmserving_api import series
+from llmserving_api.conditions import ConditionType
 from llmserving_api.v1alpha1 import LLMServingStatus
 
 RECONCILE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
@@ -53,8 +54,8 @@ class Metrics:
             for value in STATUSES:
                 self._condition.labels(namespace, name, condition.type, value).set(condition.status == value)
 
-    def forget(self, namespace: str, name: str, status: LLMServingStatus) -> None:
+    def forget(self, namespace: str, name: str) -> None:
         """A resource is gone."""
-        for condition in status.conditions:
+        for kind in ConditionType:
             for value in STATUSES:
-                self._condition.remove(namespace, name, condition.type, value)
+                self._condition.remove(namespace, name, kind, value)

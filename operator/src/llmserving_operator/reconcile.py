@@ -171,7 +171,7 @@ class Reconciler:
         if memory is not None:
             self._agents.watch(key, (), self._settings.poll_seconds)
             self._applier.forget(memory.owner)
-            self._metrics.forget(*key, memory.status)
+            self._metrics.forget(*key)
 
     async def _observe(self, key: Key, owner: Identity, memory: _Memory) -> Observation:
         children: dict[ChildKey, Manifest] = {}

@@ -57,5 +57,5 @@ def test_a_condition_has_one_status_and_goes_with_its_resource() -> None:
     metrics.show_conditions("prod", "chat", status(False))
     assert (value("True"), value("False"), value("Unknown")) == (0.0, 1.0, 0.0)
 
-    metrics.forget("prod", "chat", status(False))
+    metrics.forget("prod", "chat")
     assert value("False") is None
