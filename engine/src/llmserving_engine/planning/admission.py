@@ -6,8 +6,11 @@ from collections.abc import Iterable
 
 from llmserving_engine.planning.lengths import OutputLengths
 
-FILL = 0.97
-"""Share of the cache that the predicted peak may fill."""
+FILL = 1.06
+"""Share of the cache that the predicted peak may fill.
+
+Above one, because the peak takes all outputs to be as long as expected at once; a little more than that costs a preemption
+now and then, a little less leaves memory empty all the time."""
 EASY = 0.5
 """Below this use nothing is forecast."""
 

@@ -13,14 +13,16 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Final, Protocol
 
+from llmserving_engine.planning.fairness import LongPrompts
+
 INCOMING_PER_STEP: Final = 64
 """Arrivals sorted in per step: a burst of any size costs no more than this at once."""
-LONG_MEMORY = 0.005
-"""Weight of one long request in the share of long ones that were given up: a memory of some 200 of them."""
+STALE_ENTRIES: Final = 64
+"""Entries of jobs that moved on that a heap may hold beyond one for each live one, before it is cleared of them."""
 
 
 class Prompted(Protocol):
@@ -94,18 +96,15 @@ class Ordering:
 
     accepted: list[Job] = field(default_factory=list)
     resumed: list[Job] = field(default_factory=list)
+    long_prompts: LongPrompts = field(default_factory=LongPrompts)
+    late_count: int = 0
+    missed_count: int = 0
+    missed_tokens: int = 0
     _incoming: deque[Job] = field(default_factory=deque)
     _late: list[tuple[int, int, int, Job]] = field(default_factory=list)
     _late_due: list[tuple[float, int, Job]] = field(default_factory=list)
     _missed: list[tuple[int, float, int, Job]] = field(default_factory=list)
     _serial: count[int] = field(default_factory=count)
-    long_share: float = 0.12
-    long_tokens: int = 1 << 60
-    _relegated_long: float = 0.0
-    _lengths: list[int] = field(default_factory=list)
-    late_count: int = 0
-    missed_count: int = 0
-    missed_tokens: int = 0
 
     def add(self, job: Job) -> None:
         """Take a new arrival."""
@@ -115,13 +114,7 @@ class Ordering:
             return
         job.standing = Standing.INCOMING
         self._incoming.append(job)
-        self._lengths.append(job.tokens)
-        if len(self._lengths) % 64 == 0:
-            ordered = sorted(self._lengths)
-            self.long_tokens = ordered[int(0.9 * len(ordered))]
-            del self._lengths[:-448]
-        if job.tokens >= self.long_tokens:
-            self._relegated_long *= 1.0 - LONG_MEMORY
+        self.long_prompts.arrived(job.tokens)
 
     def discard(self, job: Job) -> None:
         """Forget a job: first token, end or abort. Heaps drop it when it comes up."""
@@ -159,6 +152,10 @@ class Ordering:
             if job.standing is Standing.LATE:
                 self.late_count -= 1
                 self._miss(job)
+        if len(self._late) > 2 * self.late_count + STALE_ENTRIES:
+            self._late = _cleared(self._late, Standing.LATE)
+        if len(self._missed) > 2 * self.missed_count + STALE_ENTRIES:
+            self._missed = _cleared(self._missed, Standing.MISSED)
 
     def _miss(self, job: Job) -> None:
         job.standing = Standing.MISSED
@@ -170,19 +167,18 @@ class Ordering:
     def _give_up(self, now: float, tokens_per_second: float) -> None:
         shorter: list[tuple[int, int, Job]] = []
         longer: list[tuple[int, int, Job]] = []
+        long_prompts = self.long_prompts
         total = 0
         dropped = False
         for serial, job in enumerate(self.accepted):
             work = job.tokens - job.request.num_computed_tokens
             total += work
-            heappush(longer if job.tokens >= self.long_tokens else shorter, (-work, serial, job))
+            heappush(longer if job.tokens >= long_prompts.threshold else shorter, (-work, serial, job))
             if now + total / tokens_per_second > job.deadline:
-                if longer and (self._relegated_long < self.long_share or not shorter):
-                    work, _, victim = heappop(longer)
-                else:
-                    work, _, victim = heappop(shorter)
-                if victim.tokens >= self.long_tokens and not victim.track.relegated:
-                    self._relegated_long += LONG_MEMORY
+                from_longer = longer and (long_prompts.may_bear_more or not shorter)
+                work, _, victim = heappop(longer if from_longer else shorter)
+                if not victim.track.relegated:
+                    long_prompts.gave_up(victim.tokens)
                 total += work
                 victim.standing = Standing.LATE
                 victim.track.relegated = True
@@ -222,3 +218,10 @@ def _front(heap: list[Any], standing: Standing, most: int) -> list[Job]:
     for entry in taken:
         heappush(heap, entry)
     return [entry[-1] for entry in taken]
+
+
+def _cleared(heap: list[Any], standing: Standing) -> list[Any]:
+    """The heap without entries of jobs that moved on."""
+    live = [entry for entry in heap if entry[-1].standing is standing]
+    heapify(live)
+    return live

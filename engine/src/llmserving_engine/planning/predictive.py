@@ -20,7 +20,7 @@ No work grows with the queue: requests enter the order one by one, and only its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -39,6 +39,14 @@ from llmserving_engine.planning.step_model import Trim
 FRONT = 48
 """Requests looked at in one step."""
 LATE_FRONT = 8
+PRESSURE_WEIGHT = 0.02
+"""Weight of one step in the share of steps in which memory kept requests out."""
+KV_BOUND = 0.5
+"""From this share on, memory and not the device limits how fast requests are served."""
+FLOW_SECONDS = 4.0
+"""Time over which the rate of prompt tokens is taken."""
+AGEING_STEPS = 8
+"""Steps between two settings of the share of those who missed."""
 NO_TARGET_SECONDS = 0.5
 """Longest step where there is no inter-token target."""
 FOREVER = 1e9
@@ -89,6 +97,7 @@ class Predictive:
         self._had_decodes: dict[int, int] = {}
         self._rate = 0.0
         self._pressure = 0.0
+        self._flow = 0.0
         self._last_long = 0
         self._largest_step = 512
 
@@ -105,7 +114,7 @@ class Predictive:
         if track.first_token_ns:
             self._stream.join(request.request_id)
             return
-        self._enter(track, request.num_tokens)
+        self._enter(track, waiting=track.first_scheduled_ns == 0)
 
     def departed(self, track: Track) -> None:
         """A request ended: learn its length, forget it."""
@@ -127,12 +136,12 @@ class Predictive:
         old = self._jobs.pop(request_id, None)
         if old is not None:
             self._order.discard(old)
-        self._enter(track, track.request.num_tokens, resumed=track.first_token_ns > 0)
+        self._enter(track, waiting=True, resumed=track.first_token_ns > 0)
 
-    def _enter(self, track: Track, tokens: int, *, resumed: bool = False) -> None:
+    def _enter(self, track: Track, *, waiting: bool, resumed: bool = False) -> None:
         request = track.request
-        job = Job(request, request.priority, track.arrival_ns * 1e-9, tokens, track, resumed=resumed)
-        job.waiting = track.first_scheduled_ns == 0 or resumed
+        arrival = track.arrival_ns * 1e-9
+        job = Job(request, request.priority, arrival, request.num_tokens, track, resumed=resumed, waiting=waiting)
         self._jobs[request.request_id] = job
         self._order.add(job)
 
@@ -144,7 +153,7 @@ class Predictive:
         targets = view.targets
         itl = targets.itl_ns * 1e-9 or NO_TARGET_SECONDS
         start, last_decode = self._stream.start(view.now_ns * 1e-9)
-        rate = self._rate * self._settings.rate_share or UNKNOWN_RATE
+        rate = self._served_rate() * self._settings.rate_share or UNKNOWN_RATE
         self._order.refresh(start, rate, targets.ttft_ns * 1e-9 or FOREVER)
         decodes = self._decodes(view)
         work = self._work(view, decodes, start)
@@ -168,6 +177,8 @@ class Predictive:
         )
         if done.duration_ns:
             seconds = done.duration_ns * 1e-9
+            weight = min(1.0, seconds / FLOW_SECONDS)
+            self._flow += weight * (held.prefill_tokens / seconds - self._flow)
             self._largest_step = max(self._largest_step, held.prefill_tokens)
             self._probe.completed(held.prefill_tokens + held.decode_requests, seconds)
             self._times.observe(
@@ -206,20 +217,14 @@ class Predictive:
 
     def _work(self, view: StepView, decodes: _Decodes, start: float) -> Work:
         """Prompt tokens in the order in which they should be computed, as far as slots and KV allow."""
-        order = self._order
         work = Work()
         slots = view.bounds.max_num_seqs - len(view.running)
         blocks = view.kv_blocks_free - 1 - len(decodes) // view.block_size
         forecast: Forecast | None = None
         blocked = False
-        late = order.late(LATE_FRONT)
-        missed = order.missed(LATE_FRONT)
-        self._ageing.update(
-            missed, order.missed_tokens, start, self._rate or UNKNOWN_RATE, view.targets.ttft_ns * 1e-9 or FOREVER
-        )
-        first = missed[:1] if self._ageing.is_due else []
+        ttft = view.targets.ttft_ns * 1e-9 or FOREVER
         most = view.bounds.max_num_batched_tokens
-        for group in (order.resumed, first, order.accepted, late, missed[len(first) :]):
+        for group in self._fronts(view.step, start, ttft):
             for job in group:
                 tokens = job.tokens - job.request.num_computed_tokens
                 if tokens <= 0:
@@ -246,8 +251,26 @@ class Predictive:
                 break
         if not decodes and not work.jobs and blocked:
             self._unblock(view, work)
-        self._pressure += 0.02 * (blocked - self._pressure)
+        self._pressure += PRESSURE_WEIGHT * (blocked - self._pressure)
         return work
+
+    def _fronts(self, step: int, start: float, ttft: float) -> Iterator[Sequence[Job]]:
+        """Requests without their first token, group after group; a group is only made when those before did not fill."""
+        order, ageing = self._order, self._ageing
+        oldest: list[Job] = []
+        if order.missed_count:
+            if step % AGEING_STEPS == 0:
+                ageing.update(
+                    order.missed(LATE_FRONT), order.missed_tokens, start, self._served_rate() or UNKNOWN_RATE, ttft
+                )
+            oldest = order.missed(1) if ageing.is_due else []
+        yield order.resumed
+        yield oldest
+        yield order.accepted
+        if order.late_count:
+            yield order.late(LATE_FRONT)
+        if order.missed_count:
+            yield order.missed(LATE_FRONT)[len(oldest) :]
 
     def _unblock(self, view: StepView, work: Work) -> None:
         """Nothing runs and the forecast admits nobody: the first in order is let in alone, whatever it may grow to."""
@@ -286,6 +309,7 @@ class Predictive:
             return seconds(tokens, pairs(tokens), n, context)
 
         target = itl * (1.0 - self._settings.guard(self._times.error))
+        target *= 1.0 - self._settings.kv_relief * self._pressure
         if not n:
             tokens = largest(alone, total, target, 0.0) or min(total, 64)
             self._note_rate(tokens, alone(tokens), total)
@@ -322,6 +346,12 @@ class Predictive:
             return False
         self._last_long = self._stream.decode_steps
         return True
+
+    def _served_rate(self) -> float:
+        """Prompt tokens per second that requests can count on: what is computed, or what the KV cache lets in."""
+        if self._pressure > KV_BOUND and self._flow > 0:
+            return min(self._rate, self._flow)
+        return self._rate
 
     def _note_rate(self, tokens: int, seconds: float, total: int) -> None:
         """Prefill rate under load: only steps that could not take all there was tell it."""

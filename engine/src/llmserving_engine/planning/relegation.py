@@ -10,7 +10,7 @@ from llmserving_engine.planning.feasible import Job
 
 FLOOR: Final = 0.05
 """Share they always have."""
-CAP: Final = 0.15
+CAP: Final = 0.2
 """Largest share for the sake of `WAIT`: beyond it, requests that can still be served in time would be lost for them."""
 WAIT: Final = 4.5
 """They should have started by so many TTFT targets after arrival (five, less the time of their own prefill)."""

@@ -6,9 +6,9 @@ A step of `T` tokens takes `c0 + c1 T + c2 (T - 128)+ + c3 (T - 384)+ + c4 decod
 + [mixed] (c7 decodes + c8 context) + r(kind, T)`, where `pairs` is the sum over prefill chunks of
 chunk x (cached + chunk / 2), `context` the sum over decodes of the tokens they attend to, and a *mixed* step one that
 has both. The bends are there because small steps wait for weights to be read and large ones for arithmetic. The mixed
-terms are not small: attention kernels that serve both at once cost far more than the two parts alone. `r` is a table of what the straight lines
-miss, by kind of step and number of tokens: matrix tiles and captured-graph sizes are learnt there instead of being
-assumed.
+terms are not small: attention kernels that serve both at once cost far more than the two parts alone. `r` is a table
+of what the straight lines miss, by kind of step and number of tokens: matrix tiles and captured-graph sizes are
+learnt there instead of being assumed.
 """
 
 from __future__ import annotations

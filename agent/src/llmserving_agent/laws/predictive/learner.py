@@ -30,7 +30,7 @@ SHRINK: Final = 2.0
 FULL_WEIGHT: Final = 8.0
 """Steps from which a cell counts fully."""
 DRIFT: Final = 0.06
-"""Median of what recent steps took longer or shorter than earlier ones like them, from which the device is taken to have changed its pace."""
+"""From this median difference to earlier steps like them on, the device is taken to have changed its pace."""
 DRIFT_STEPS: Final = 15
 LONGEST: Final = 10.0
 """Seconds beyond which a step is no step but a pause (a sleeping engine, a debugger)."""

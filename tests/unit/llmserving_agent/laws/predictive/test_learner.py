@@ -1,0 +1,105 @@
+import random
+from collections.abc import Callable
+
+import pytest
+
+from llmserving_agent.laws.predictive.learner import ENOUGH_STEPS, Learner, sample_of
+from llmserving_agent.laws.predictive.memory import RECENT, Sample, StepMemory
+from llmserving_api.telemetry import StepRecord
+
+
+def device(prefill: int, pairs: float, decodes: int, context: int) -> float:
+    """Weights, bent dense time with tiles of 128 tokens, attention, and a price for mixing."""
+    tokens = prefill + decodes
+    tiles = -(-tokens // 128) * 128
+    time = 9e-3 + 3e-5 * max(tiles - 128, 0) + 5e-5 * decodes + 1e-7 * context + 2e-9 * pairs
+    return time + (7e-5 * decodes if prefill and decodes else 0.0)
+
+
+def steps(count: int, seed: int, noise: float = 0.0, pace: float = 1.0) -> list[Sample]:
+    rng = random.Random(seed)
+    samples = []
+    for _ in range(count):
+        prefill = rng.choice([0, 0, rng.randrange(32, 1024), rng.randrange(32, 600)])
+        decodes = rng.choice([0, rng.randrange(1, 128)]) if prefill else rng.randrange(1, 128)
+        pairs = prefill * (rng.randrange(0, 1000) + prefill / 2)
+        context = decodes * rng.randrange(500, 1500)
+        seconds = pace * device(prefill, pairs, decodes, context) * rng.gauss(1.0, noise)
+        samples.append(Sample(prefill, pairs, decodes, context, seconds))
+    return samples
+
+
+def trained(noise: float = 0.0, count: int = 3000) -> Learner:
+    learner = Learner()
+    samples = steps(count, 1, noise)
+    for start in range(0, count, 50):
+        learner = learner.with_samples(samples[start : start + 50]).refitted()
+    return learner
+
+
+def worst(learner: Learner, samples: list[Sample], share: float = 0.95) -> float:
+    assert learner.model is not None
+    errors = sorted(abs(learner.model.seconds(one) / one.seconds - 1.0) for one in samples)
+    return errors[int(share * (len(errors) - 1))]
+
+
+def test_too_few_steps_make_no_model():
+    assert Learner().with_samples(steps(ENOUGH_STEPS - 1, 1)).refitted().model is None
+
+
+def test_step_times_are_learned_tiles_and_mixed_steps_included():
+    assert worst(trained(), steps(500, 2)) < 0.15
+
+
+def test_noise_does_not_lead_the_model_astray():
+    learner = trained(noise=0.05)
+    assert worst(learner, steps(500, 2)) < 0.17
+    assert learner.model is not None
+    assert 0.03 < learner.model.error < 0.2
+
+
+def test_a_slower_device_is_noticed_at_once_also_for_steps_not_seen_since():
+    learner = trained()
+    slower = [one for one in steps(400, 3, pace=1.3) if not one.prefill]
+    learner = learner.with_samples(slower[:60]).refitted()
+    mixed = [one for one in steps(400, 4, pace=1.3) if one.prefill and one.decodes]
+    assert worst(learner, mixed) < 0.12
+
+
+def test_steps_that_all_look_alike_do_not_make_it_forget_the_others():
+    learner = trained()
+    alike = [Sample(512, 131_072.0, 64, 64_000, device(512, 131_072.0, 64, 64_000))] * 5000
+    for start in range(0, 5000, 50):
+        learner = learner.with_samples(alike[start : start + 50]).refitted()
+    assert worst(learner, steps(500, 2)) < 0.15
+    assert learner.model is not None
+    assert learner.model.seconds(alike[0]) == pytest.approx(alike[0].seconds, rel=0.02)
+
+
+def test_steps_of_a_kind_not_seen_yet_are_not_predicted_too_short_by_much():
+    learner = Learner().with_samples([one for one in steps(1000, 5) if one.prefill and one.decodes]).refitted()
+    assert learner.model is not None
+    for one in steps(300, 6):
+        if not one.prefill:
+            assert learner.model.seconds(one) > 0.7 * one.seconds
+
+
+def test_memory_is_bounded():
+    memory = StepMemory().with_steps(steps(20_000, 7))
+    assert len(memory.cells) < 1600
+    assert all(cell.steps <= RECENT for cell in memory.cells.values())
+
+
+def test_learning_leaves_the_old_learner_as_it_was():
+    before = trained(count=500)
+    cells = dict(before.memory.cells)
+    before.with_samples(steps(200, 8)).refitted()
+    assert before.memory.cells == cells
+
+
+@pytest.mark.parametrize(("duration_ns", "known"), [(0, False), (20_000_000, True), (60_000_000_000, False)])
+def test_steps_of_unknown_duration_and_pauses_are_passed_over(
+    duration_ns: int, known: bool, step_record: Callable[..., StepRecord]
+):
+    record = step_record(duration_ns=duration_ns, prefill_tokens=10, decode_requests=5)
+    assert (sample_of(record) is not None) is known

@@ -1,0 +1,163 @@
+from dataclasses import dataclass
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmserving_engine.planning.fairness import LongPrompts
+from llmserving_engine.planning.feasible import INCOMING_PER_STEP, Job, Ordering, Standing
+
+
+@dataclass
+class Request:
+    request_id: str = ""
+    num_computed_tokens: int = 0
+    relegated: bool = False
+
+
+def job(arrival: float, tokens: int, rank: int = 0, **more: bool) -> Job:
+    request = Request()
+    return Job(request, rank, arrival, tokens, request, **more)
+
+
+def order_of(jobs: list[Job], now: float = 0.0, rate: float = 1000.0, target: float = 2.0) -> Ordering:
+    order = Ordering()
+    for one in jobs:
+        order.add(one)
+    order.refresh(now, rate, target)
+    return order
+
+
+def most_in_time(jobs: list[Job], now: float, rate: float) -> int:
+    """By trying all subsets."""
+    for size in range(len(jobs), 0, -1):
+        for chosen in combinations(sorted(jobs, key=lambda one: one.deadline), size):
+            time = now
+            for one in chosen:
+                time += one.tokens / rate
+                if time > one.deadline:
+                    break
+            else:
+                return size
+    return 0
+
+
+@settings(max_examples=150)
+@given(st.lists(st.tuples(st.floats(-1.9, 0.0), st.integers(1, 3000)), min_size=1, max_size=8))
+def test_as_many_as_possible_make_their_deadline(shapes: list[tuple[float, int]]):
+    jobs = [job(arrival, tokens) for arrival, tokens in shapes]
+    order = order_of(jobs)
+    assert len(order.accepted) == most_in_time(jobs, 0.0, 1000.0)
+    time = 0.0
+    for one in order.accepted:
+        time += one.tokens / 1000.0
+        assert time <= one.deadline
+
+
+@given(st.lists(st.tuples(st.floats(-9.0, 0.0), st.integers(1, 3000)), max_size=40))
+def test_nobody_is_lost_whatever_happens_to_the_order(shapes: list[tuple[float, int]]):
+    jobs = [job(arrival, tokens) for arrival, tokens in shapes]
+    order = order_of(jobs)
+    order.refresh(1.0, 500.0, 2.0)
+    assert {id(one) for one in order} == {id(one) for one in jobs}
+    assert len(order) == len(jobs)
+    for one in list(order):
+        order.discard(one)
+    assert len(order) == 0
+    assert not list(order)
+
+
+def test_the_longest_is_given_up_for_the_others_and_it_is_noted():
+    long, *short = jobs = [job(-1.0, 900), job(-0.9, 500), job(-0.8, 500)]
+    order = order_of(jobs)
+    assert order.accepted == short
+    assert order.late(5) == [long]
+    assert long.track.relegated
+    assert not any(one.track.relegated for one in short)
+
+
+def test_work_done_already_does_not_count():
+    jobs = [job(-1.0, 900), job(-0.9, 500)]
+    jobs[0].request.num_computed_tokens = 700
+    assert order_of(jobs).accepted == jobs
+
+
+def test_a_given_up_request_counts_as_missed_once_its_deadline_has_passed():
+    jobs = [job(-1.0, 900), job(-0.9, 500), job(-0.8, 500)]
+    order = order_of(jobs)
+    order.refresh(1.01, 1000.0, 2.0)
+    assert jobs[0] in order.missed(3)
+    assert jobs[0] not in order.late(3)
+    assert order.missed_tokens >= 900
+
+
+def test_missed_ones_come_oldest_first_and_late_ones_shortest_first():
+    old, older = job(-5.0, 10), job(-6.0, 10)
+    assert order_of([old, older]).missed(2) == [older, old]
+    jobs = [job(-0.1 * k, 1500 + k) for k in range(5)]
+    late = order_of(jobs).late(5)
+    assert [one.tokens for one in late] == sorted(one.tokens for one in late)
+
+
+def test_priority_goes_before_deadlines():
+    urgent, early = job(0.0, 10, rank=-1), job(-1.0, 10)
+    assert order_of([early, urgent]).accepted == [urgent, early]
+
+
+def test_a_preempted_request_that_had_its_first_token_goes_before_all():
+    resumed = job(-100.0, 800, resumed=True)
+    order = order_of([job(-1.0, 10), resumed])
+    assert order.resumed == [resumed]
+    order.discard(resumed)
+    assert order.resumed == []
+
+
+def test_a_burst_is_sorted_in_over_several_steps():
+    order = order_of([job(0.0, 1) for _ in range(3 * INCOMING_PER_STEP)])
+    assert len(order.accepted) == INCOMING_PER_STEP
+    order.refresh(0.01, 1000.0, 2.0)
+    assert len(order.accepted) == 2 * INCOMING_PER_STEP
+
+
+def given_up_of_the_longest(long_share: float) -> float:
+    """A tenth of the prompts is long; a fifth more work comes than can be done."""
+    order = Ordering(long_prompts=LongPrompts(share=long_share))
+    long: list[Job] = []
+    budget = 0.0
+    for k in range(3000):
+        now = 0.01 * k
+        one = job(now, 4000 if k % 10 == 0 else 800)
+        long += [one] * (k % 10 == 0)
+        order.add(one)
+        budget += 0.01 * 93_000
+        order.refresh(now, 93_000.0, 2.0)
+        while order.accepted and budget >= order.accepted[0].tokens:
+            budget -= order.accepted[0].tokens
+            order.discard(order.accepted[0])
+    settled = long[len(long) // 2 :]
+    return sum(one.track.relegated for one in settled) / len(settled)
+
+
+def test_the_longest_prompts_do_not_bear_all_of_an_overload():
+    assert given_up_of_the_longest(0.12) < 0.75 * given_up_of_the_longest(1.0)
+
+
+def test_a_job_that_left_never_comes_back():
+    one = job(-5.0, 10)
+    order = order_of([one])
+    order.discard(one)
+    assert order.missed(1) == []
+    assert one.standing is Standing.GONE
+    assert order.missed_tokens == pytest.approx(0)
+
+
+def test_those_that_moved_on_do_not_pile_up():
+    order = Ordering()
+    for k in range(5000):
+        order.add(job(0.01 * k, 2000))
+        order.refresh(0.01 * k, 10_000.0, 2.0)
+        for one in [*order.accepted[:1], *order.missed(3)]:
+            order.discard(one)
+    assert len(order._late) < 1500
+    assert len(order._missed) < 1500

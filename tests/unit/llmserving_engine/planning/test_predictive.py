@@ -1,0 +1,314 @@
+"""The planner in a small engine that obeys plans as the scheduler does (see the seam's description in `protocol`)."""
+
+import random
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmserving_engine.bounds import Bounds, Targets
+from llmserving_engine.planning.predictive import build_predictive
+from llmserving_engine.planning.protocol import StepComposition, StepDone, StepPlan, StepView, Track
+
+BLOCK = 16
+SECOND = 1_000_000_000
+
+
+class Status(Enum):
+    RUNNING = 0
+    FINISHED_STOPPED = 1
+
+
+@dataclass(eq=False)
+class Request:
+    request_id: str
+    arrival: float
+    num_prompt_tokens: int
+    output: int
+    priority: int = 0
+    num_computed_tokens: int = 0
+    num_output_tokens: int = 0
+    is_prefill_chunk: bool = False
+    blocks: int = 0
+    token_times: list[float] = field(default_factory=list)
+    status: Status = Status.RUNNING
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_prompt_tokens + self.num_output_tokens
+
+
+def step_seconds(prefill: int, decodes: int, context: int) -> float:
+    """A device: reading weights, tokens, attention; mixed steps cost more."""
+    time = 8e-3 + 4e-5 * max(prefill + decodes - 100, 0) + 6e-5 * decodes + 8e-8 * context
+    return time + (6e-5 * decodes if prefill and decodes else 0.0)
+
+
+class Engine:
+    """Serves requests by the plans of a planner."""
+
+    def __init__(self, requests: list[Request], *, blocks: int = 4000, model: bool = True, seqs: int = 64) -> None:
+        self.pending = sorted(requests, key=lambda one: one.arrival)
+        self.planner = build_predictive(self.model() if model else {})
+        self.bounds = Bounds(seqs, 2048)
+        self.targets = Targets(2 * SECOND, SECOND // 20)
+        self.running: list[Request] = []
+        self.waiting: dict[str, Request] = {}
+        self.prefilling: dict[str, Request] = {}
+        self.tracks: dict[str, Track] = {}
+        self.total = self.free = blocks
+        self.now = 0.0
+        self.step = 0
+        self.preempted = 0
+        self.done: list[Request] = []
+
+    @staticmethod
+    def model() -> dict[str, Any]:
+        coefficients = [8e-3, 0.0, 4e-5, 0.0, 6e-5, 8e-8, 0.0, 6e-5, 0.0]
+        return {"coefficients": coefficients, "residuals": [[], [], []], "error": 0.03}
+
+    def run(self, most_steps: int = 200_000) -> list[Request]:
+        while self.pending or self.running or self.waiting:
+            self.step += 1
+            assert self.step < most_steps, "the engine does not come to an end"
+            self._arrivals()
+            if not self.running and not self.waiting:
+                self.now = self.pending[0].arrival
+                continue
+            self._one_step()
+        return self.done
+
+    def _arrivals(self) -> None:
+        while self.pending and self.pending[0].arrival <= self.now:
+            request = self.pending.pop(0)
+            track = Track(request, int(request.arrival * SECOND))
+            self.tracks[request.request_id] = track
+            self.waiting[request.request_id] = request
+            self.planner.arrived(track)
+
+    def view(self) -> StepView:
+        ceilings = self.bounds
+        return StepView(
+            self.step, int(self.now * SECOND), self.bounds, ceilings, self.targets, self.running, self.prefilling,
+            len(self.waiting), self.tracks, 0, int(self.now * SECOND), self.free, self.total, BLOCK, 1, 64,
+        )  # fmt: skip
+
+    def _one_step(self) -> None:
+        plan = self.planner.plan(self.view())
+        self._check(plan)
+        if plan.running is not None:
+            self.running = list(plan.running)
+        left = plan.token_budget
+        scheduled: list[tuple[Request, int]] = []
+        for request in list(self.running):
+            tokens = min(request.num_tokens - request.num_computed_tokens, left)
+            if request.request_id in plan.parked or tokens <= 0 or request not in self.running:
+                continue
+            if not self._allocate(request, tokens, scheduled):
+                break
+            scheduled.append((request, tokens))
+            left -= tokens
+        head = [name for name, one in self.waiting.items() if one.token_times or self.tracks[name].preemptions]
+        for name in dict.fromkeys([*head, *plan.waiting_first]):
+            request = self.waiting[name]
+            if left <= 0 or len(self.running) >= plan.max_num_seqs or -(-request.num_tokens // BLOCK) > self.free:
+                break
+            tokens = min(request.num_tokens, left)
+            self._take(request, tokens)
+            del self.waiting[name]
+            self.running.append(request)
+            self.prefilling[name] = request
+            self.tracks[name].first_scheduled_ns = self.tracks[name].first_scheduled_ns or int(self.now * SECOND) or 1
+            scheduled.append((request, tokens))
+            left -= tokens
+        self._compute(plan, [(request, tokens) for request, tokens in scheduled if request in self.running])
+
+    def _check(self, plan: StepPlan) -> None:
+        assert plan.token_budget >= 0
+        assert set(plan.waiting_first) <= set(self.waiting)
+        if plan.running is not None:
+            assert sorted(one.request_id for one in plan.running) == sorted(one.request_id for one in self.running)
+        assert set(plan.parked) <= {one.request_id for one in self.running}
+
+    def _allocate(self, request: Request, tokens: int, scheduled: list[tuple[Request, int]]) -> bool:
+        need = -(-(request.num_computed_tokens + tokens) // BLOCK) - request.blocks
+        while need > self.free:
+            victim = self.running.pop()
+            self.preempted += 1
+            self.free += victim.blocks
+            victim.blocks = victim.num_computed_tokens = 0
+            victim.is_prefill_chunk = False
+            self.prefilling.pop(victim.request_id, None)
+            self.waiting[victim.request_id] = victim
+            self.tracks[victim.request_id].preemptions += 1
+            self.planner.preempted(self.tracks[victim.request_id])
+            scheduled[:] = [entry for entry in scheduled if entry[0] is not victim]
+            if victim is request:
+                return False
+        self._take(request, tokens)
+        return True
+
+    def _take(self, request: Request, tokens: int) -> None:
+        need = -(-(request.num_computed_tokens + tokens) // BLOCK) - request.blocks
+        self.free -= need
+        request.blocks += need
+
+    def _compute(self, plan: StepPlan, scheduled: list[tuple[Request, int]]) -> None:
+        prefill = sum(tokens for request, tokens in scheduled if request.request_id in self.prefilling)
+        decodes = [request for request, _ in scheduled if request.request_id not in self.prefilling]
+        context = sum(request.num_computed_tokens + 1 for request in decodes)
+        started = self.now
+        duration = step_seconds(prefill, len(decodes), context) if scheduled else 1e-3
+        self.now += duration
+        for request, tokens in scheduled:
+            request.num_computed_tokens += tokens
+            request.is_prefill_chunk = request.num_computed_tokens < request.num_tokens
+            if request.is_prefill_chunk:
+                continue
+            self.prefilling.pop(request.request_id, None)
+            request.num_output_tokens += 1
+            request.token_times.append(self.now)
+            track = self.tracks[request.request_id]
+            track.first_token_ns = track.first_token_ns or int(self.now * SECOND)
+            if request.num_output_tokens == request.output:
+                request.status = Status.FINISHED_STOPPED
+                self.running.remove(request)
+                self.free += request.blocks
+                self.planner.departed(self.tracks.pop(request.request_id))
+                self.done.append(request)
+        if scheduled:
+            composition = StepComposition(prefill, len(decodes), 0, len(decodes), context, 0)
+            times = (int(started * SECOND), int(self.now * SECOND), int(duration * SECOND))
+            self.planner.completed(StepDone(self.step, composition, *times, plan.predicted_ns))
+
+
+def load(count: int, rate: float, seed: int, prompt: int = 600, output: int = 60) -> list[Request]:
+    rng = random.Random(seed)
+    time = 0.0
+    requests = []
+    for k in range(count):
+        time += rng.expovariate(rate)
+        tokens = max(1, min(4000, int(rng.expovariate(1 / prompt))))
+        requests.append(Request(f"r{k}", time, tokens, max(1, int(rng.expovariate(1 / output)))))
+    return requests
+
+
+def ttft(request: Request) -> float:
+    return request.token_times[0] - request.arrival
+
+
+def gaps(request: Request) -> list[float]:
+    return [b - a for a, b in zip(request.token_times, request.token_times[1:], strict=False)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    rate=st.sampled_from([2.0, 20.0, 200.0]),
+    blocks=st.sampled_from([300, 800, 4000]),
+    model=st.booleans(),
+)
+def test_every_request_finishes_with_all_its_tokens_whatever_the_load(seed: int, rate: float, blocks: int, model: bool):
+    requests = load(60, rate, seed)
+    engine = Engine(requests, blocks=blocks, model=model, seqs=16)
+    done = engine.run()
+    assert len(done) == len(requests)
+    assert all(len(one.token_times) == one.output for one in done)
+    assert engine.free == engine.total
+
+
+def test_steps_keep_the_inter_token_target_under_a_steady_load():
+    done = Engine(load(300, 12.0, 3)).run()
+    every = sorted(gap for one in done for gap in gaps(one))
+    assert every[int(0.95 * len(every))] <= 0.05
+    assert max(every) <= 0.25
+
+
+def test_decodes_go_on_while_a_long_prompt_is_computed():
+    requests = [Request("chat", 0.0, 100, 200), Request("long", 1.0, 20_000, 2)]
+    engine = Engine(requests)
+    engine.run()
+    assert max(gaps(requests[0])) <= 0.25
+    assert sorted(gaps(requests[0]))[int(0.9 * 199)] <= 0.05
+
+
+def test_a_long_prompt_yields_to_short_ones_that_can_still_be_in_time():
+    requests = [Request("long", 0.0, 60_000, 2)] + [Request(f"s{k}", 0.5 + 0.1 * k, 200, 5) for k in range(20)]
+    engine = Engine(requests, blocks=8000)
+    engine.run()
+    assert all(ttft(one) <= 2.0 for one in requests[1:])
+
+
+def test_more_requests_are_in_time_in_overload_than_first_come_first_served_could_serve():
+    requests = load(600, 60.0, 5)
+    done = Engine(requests).run()
+    in_time = sum(ttft(one) <= 2.0 for one in done)
+    assert in_time > 0.3 * len(requests)
+
+
+def test_relegated_requests_are_served_while_others_keep_coming():
+    requests = load(900, 40.0, 11)
+    engine = Engine(requests)
+    done = engine.run()
+    last_arrival = max(one.arrival for one in requests)
+    relegated = [one for one in done if ttft(one) > 2.0]
+    served_meanwhile = [one for one in relegated if one.token_times[0] < last_arrival]
+    assert relegated
+    assert served_meanwhile
+
+
+def test_memory_is_not_overfilled_once_output_lengths_are_known():
+    engine = Engine(load(400, 20.0, 2, prompt=300, output=200), blocks=600)
+    engine.run()
+    assert engine.preempted < 40
+
+
+def test_priorities_are_served_first():
+    requests = load(200, 80.0, 9)
+    for one in requests[::4]:
+        one.priority = -1
+    Engine(requests).run()
+    urgent = sum(ttft(one) for one in requests[::4]) / 50
+    others = sum(ttft(one) for one in requests if one.priority == 0) / 150
+    assert urgent < 0.5 * others
+
+
+def test_without_targets_everything_is_served_in_order_of_arrival():
+    engine = Engine(load(60, 100.0, 4))
+    engine.targets = Targets()
+    engine.run()
+    firsts = [one.token_times[0] for one in sorted(engine.done, key=lambda one: one.arrival)]
+    assert firsts == sorted(firsts)
+
+
+def test_a_new_model_keeps_what_is_known_of_the_requests():
+    engine = Engine(load(80, 30.0, 6))
+    plan = engine.planner.plan
+
+    def with_new_models(view: StepView) -> StepPlan:
+        if view.step % 20 == 0:
+            engine.planner.configure(Engine.model() | {"error": 0.05})
+        return plan(view)
+
+    engine.planner.plan = with_new_models  # type: ignore[method-assign]
+    assert len(engine.run()) == 80
+
+
+@pytest.mark.parametrize("install_at", [1, 30])
+def test_a_planner_installed_while_the_engine_serves_takes_over_all_requests(install_at: int):
+    engine = Engine(load(60, 50.0, 8))
+    plan = engine.planner.plan
+
+    def replaced(view: StepView) -> StepPlan:
+        if view.step == install_at:
+            engine.planner = build_predictive(Engine.model())
+            for track in engine.tracks.values():
+                engine.planner.arrived(track)
+            return engine.planner.plan(view)
+        return plan(view)
+
+    engine.planner.plan = replaced  # type: ignore[method-assign]
+    assert len(engine.run()) == 60

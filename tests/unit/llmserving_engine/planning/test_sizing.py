@@ -1,0 +1,63 @@
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmserving_engine.planning.feasible import Job
+from llmserving_engine.planning.sizing import GRID, Work, largest
+
+
+@dataclass
+class Request:
+    request_id: str = ""
+    num_computed_tokens: int = 0
+    relegated: bool = False
+
+
+def work_of(*shapes: tuple[int, int]) -> Work:
+    work = Work()
+    for tokens, computed in shapes:
+        request = Request(num_computed_tokens=computed)
+        work.add(Job(request, 0, 0.0, tokens, request), tokens - computed)
+    return work
+
+
+@given(st.lists(st.tuples(st.integers(1, 500), st.integers(0, 400)), min_size=1, max_size=6), st.data())
+def test_query_key_pairs_are_those_of_the_chunks_in_order(shapes: list[tuple[int, int]], data: st.DataObject):
+    work = work_of(*[(new + computed, computed) for new, computed in shapes])
+    tokens = data.draw(st.integers(0, work.tokens))
+    expected, left = 0.0, tokens
+    for new, computed in shapes:
+        chunk = min(new, left)
+        expected += chunk * (computed + chunk / 2)
+        left -= chunk
+    assert work.pairs(tokens) == pytest.approx(expected)
+
+
+@given(st.integers(1, 5000), st.floats(0.0, 0.2))
+def test_the_chosen_size_fits_the_time(tokens: int, limit: float):
+    def seconds(size: int) -> float:
+        return 0.01 + 4e-5 * size
+
+    size = largest(seconds, tokens, limit, 0.0)
+    assert 0 <= size <= tokens
+    assert size == 0 or seconds(size) <= limit
+    if size == 0:
+        assert seconds(min(tokens, GRID)) > limit
+
+
+def test_a_size_just_beyond_a_tile_is_not_taken():
+    def seconds(size: int) -> float:
+        return 0.01 * -(-size // 256)
+
+    assert largest(seconds, 10_000, 0.0301, 0.0) == 768
+    assert largest(seconds, 800, 0.05, 0.0) == 800
+
+
+def test_a_jump_makes_the_size_below_it_better():
+    def seconds(size: int) -> float:
+        return 0.010 if size <= 640 else 0.016
+
+    assert largest(seconds, 10_000, 0.016, 0.0) in range(640 - GRID, 10_001)
+    assert largest(seconds, 800, 0.0159, 0.0) == 640

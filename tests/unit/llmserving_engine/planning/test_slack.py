@@ -1,0 +1,56 @@
+import pytest
+
+from llmserving_engine.planning.lengths import OutputLengths
+from llmserving_engine.planning.slack import Stream
+
+
+def test_a_step_starts_when_those_in_flight_are_done():
+    stream = Stream()
+    stream.launched(1, 10.0, 0.05, has_decodes=True)
+    stream.launched(2, 10.05, 0.02, has_decodes=False)
+    start, last_decode = stream.start(10.01)
+    assert start == pytest.approx(10.07)
+    assert last_decode == pytest.approx(10.05)
+
+
+def test_a_step_that_came_back_tells_the_true_time():
+    stream = Stream()
+    stream.launched(1, 10.0, 0.05, has_decodes=True)
+    stream.landed(1, 10.2, has_decodes=True, none_before=False, target=0.05)
+    assert stream.start(10.3) == (10.3, 10.2)
+    assert stream.decode_steps == 1
+
+
+def test_steps_that_never_came_back_are_forgotten():
+    stream = Stream()
+    for step in range(1, 4):
+        stream.launched(step, 10.0, 1.0, has_decodes=True)
+    stream.landed(3, 11.0, has_decodes=True, none_before=False, target=5.0)
+    assert stream.start(11.0)[0] == 11.0
+
+
+def test_long_gaps_are_counted_and_the_first_tokens_of_an_empty_engine_start_the_clock():
+    stream = Stream()
+    stream.landed(1, 5.0, has_decodes=False, none_before=True, target=0.05)
+    stream.landed(2, 5.04, has_decodes=True, none_before=False, target=0.05)
+    stream.landed(3, 5.30, has_decodes=True, none_before=False, target=0.05)
+    assert stream.long_gaps == 1
+
+
+def test_a_long_gap_spoils_the_young_and_those_that_had_theirs_but_not_the_old():
+    lengths = OutputLengths()
+    for _ in range(200):
+        lengths.end(25)
+    lengths.refresh(())
+    stream = Stream()
+    stream.decode_steps = 100
+    stream.joins["old"] = (0, 0)
+    assert stream.spoiled(0.05, lengths) == 0.0
+    stream.joins["young"] = (95, 0)
+    young = stream.spoiled(0.05, lengths)
+    assert 0.0 < young < 1.0
+    stream.long_gaps = 5
+    assert stream.spoiled(0.05, lengths) > young
+    stream.leave("young")
+    stream.leave("old")
+    assert stream.spoiled(0.05, lengths) == 0.0
