@@ -29,6 +29,7 @@ setup: $(VENV)/.stamp ## Create .venv with the members and the development tools
 .PHONY: lock
 lock: setup ## Re-resolve requirements/*.in into hashed requirements/*.txt
 	@cd requirements && for f in operator agent build dev; do ../$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url $$f.in -o $$f.txt; done
+	@cd requirements && ../$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --override engine-overrides.txt --generate-hashes --no-header --no-emit-index-url engine.in -o engine.txt
 	@cd requirements && { printf '# The installer itself; see "make lock".\n'; sed -n '/^uv==/,/^[a-z]/p' dev.txt | sed '$$!b;/^[a-z]/d' | grep -v '^ *# '; } > uv.txt
 
 ##@ Quality

