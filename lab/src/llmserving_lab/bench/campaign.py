@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Protocol
 
-from llmserving_lab.bench.capacity import ATTAINMENT, Capacity, find_capacity
+from pydantic import BaseModel
+
+from llmserving_lab.bench.capacity import ATTAINMENT, TOLERANCE, WARMUP, Capacity, find_capacity
 from llmserving_lab.bench.grid import Point, grid_points, neighbours, policy_name
-from llmserving_lab.bench.plan import RunPlan
+from llmserving_lab.bench.plan import RunPlan, TwinPlan
 
 _LIMIT_POINTS: tuple[Point, ...] = ((256, 1024), (256, 2048), (256, 8192), (512, 2048), (512, 8192), (1024, 8192))
 """Settings of which the best gives the limit."""
@@ -19,14 +20,8 @@ _LIMIT_POINTS: tuple[Point, ...] = ((256, 1024), (256, 2048), (256, 8192), (512,
 _SATURATION = 40.0
 """Offered rate of the limit's runs, requests per second: far above what one card serves."""
 
-_COARSE = 1.1
-"""Tolerance of capacities inside a search over static settings."""
-
 OVERLOAD = 1.5
 """Share of its own capacity at which a policy is overloaded."""
-
-_WARMUP = 0.1
-"""Share of a capacity run's requests that is left out."""
 
 
 class Pool(Protocol):
@@ -34,7 +29,7 @@ class Pool(Protocol):
 
     jobs: int
 
-    def submit(self, kind: str, plan: RunPlan) -> Future[dict[str, Any]]:
+    def submit(self, kind: str, plan: BaseModel) -> Future[dict[str, Any]]:
         """Have one executed."""
         ...
 
@@ -48,15 +43,12 @@ class Campaign:
         base: The run that all others are variants of; its load is the first slice.
         slices: `(start, seed)` of each slice.
         note: Told of each run that ends, and of each step of a search.
-        results: All runs so far, in the order in which they were asked for.
     """
 
     pool: Pool
     base: RunPlan
     slices: tuple[tuple[int, int], ...]
     note: Callable[[str], None]
-    grids: dict[str, Any] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def runs(self, policies: Sequence[str], rates: Sequence[float | None]) -> list[dict[str, Any]]:
         """One run per policy, rate and slice, in that order."""
@@ -151,14 +143,14 @@ class Campaign:
             **extra,
         }
 
-    def _capacity(self, policy: str, first: float) -> Capacity:
-        return find_capacity(lambda rate: self._passes(policy, rate, self.slices), first)
+    def _capacity(self, policy: str, first: float, *, known_pass: float = 0.0) -> Capacity:
+        return find_capacity(lambda rate: self._passes(policy, rate, self.slices), first, known_pass=known_pass)
 
     def _passes(self, policy: str, rate: float, slices: Sequence[tuple[int, int]]) -> bool:
         """Whether at this rate the slices together attain enough and no queue grows."""
-        counted = self.base.load.requests * (1 - _WARMUP)
+        counted = self.base.load.requests * (1 - WARMUP)
         allowed = int((1 - ATTAINMENT) * counted * len(slices)) + 1
-        plan = self.base.model_copy(update={"detail": False, "warmup": _WARMUP, "give_up_misses": allowed})
+        plan = self.base.model_copy(update={"detail": False, "warmup": WARMUP, "give_up_misses": allowed})
         runs = [self._submit(plan, policy, rate, one) for one in slices]
         results = [run.result() for run in runs]
         if any(run["gave_up"] or run["queue_growing"] for run in results):
@@ -168,57 +160,51 @@ class Campaign:
         return good >= ATTAINMENT * counted_requests
 
     def _best_static(self, limit: float) -> tuple[str, Capacity, dict[str, Any]]:
-        """Best static setting for this load, with hindsight: race the grid on one slice, refine, measure the best ones fully."""
-        with self._lock:
-            first = self.slices[:1]
-            best, rate = (0, 0), 0.0
-            raced: dict[Point, float] = {}
-            points = grid_points()
-            while points:
-                batch, points = points[: self.pool.jobs], points[self.pool.jobs :]
-                best, rate = self._race(batch, best, rate, first, raced, limit)
-            for _ in range(3):
-                around = [point for point in neighbours(best) if point not in raced]
-                before = best
-                while around:
-                    batch, around = around[: self.pool.jobs], around[self.pool.jobs :]
-                    best, rate = self._race(batch, best, rate, first, raced, limit)
-                if best == before:
-                    break
-            finals = [best, *sorted(neighbours(best), key=lambda point: abs(point[1] - best[1]))[:4]]
-            measured = {point: self._capacity(policy_name(point), rate) for point in finals}
-            winner = max(finals, key=lambda point: measured[point].low)
-            around_winner = {policy_name(point): round(found.low, 4) for point, found in measured.items()}
-            return policy_name(winner), measured[winner], {"chosen": policy_name(winner), "neighbours": around_winner}
+        """Best static setting for this load, with hindsight: the whole grid on the twin, refined there; the best one measured.
 
-    def _race(
-        self,
-        batch: Sequence[Point],
-        best: Point,
-        rate: float,
-        slices: Sequence[tuple[int, int]],
-        raced: dict[Point, float],
-        limit: float,
-    ) -> tuple[Point, float]:
-        """Points that pass 3 % above the best rate so far are bisected coarsely; the others are out after one run."""
-        bar = rate * 1.03 if rate else 0.2 * limit
-        with ThreadPoolExecutor(len(batch)) as threads:
-            passed = list(threads.map(lambda point: self._passes(policy_name(point), bar, slices), batch))
-        for point, ok in zip(batch, passed, strict=True):
-            raced[point] = bar if ok else 0.0
-            if ok:
-                start = max(bar, rate) * _COARSE
-                found = find_capacity(
-                    lambda tried, point=point: self._passes(policy_name(point), tried, slices),  # type: ignore[misc]
-                    start,
-                    tolerance=_COARSE,
-                    known_pass=bar,
+        The winner's neighbours are run at 3 % above its capacity; one that passes takes its place.
+        """
+        found = self._twin(grid_points(), 0.2 * limit)
+        for _ in range(4):
+            best = max(found, key=found.__getitem__)
+            new = [point for point in neighbours(best) if point not in found]
+            if not new:
+                break
+            found |= self._twin(new, 0.95 * found[best])
+        winner = max(found, key=found.__getitem__)
+        self.note(f"best static in the twin {policy_name(winner)}, {found[winner]:.2f} req/s")
+        capacity = self._capacity(policy_name(winner), found[winner] or 0.5 * limit)
+        measured = {policy_name(winner): round(capacity.low, 4)}
+        while True:
+            around = sorted(neighbours(winner), key=lambda point: found.get(point, 0.0), reverse=True)[:4]
+            new = [point for point in around if policy_name(point) not in measured]
+            above = capacity.low * TOLERANCE
+            with ThreadPoolExecutor(max(1, len(new))) as threads:
+                passed = list(
+                    threads.map(lambda point, rate=above: self._passes(policy_name(point), rate, self.slices), new)
                 )
-                raced[point] = found.low
-                if found.low > rate:
-                    best, rate = point, found.low
-                    self.note(f"best static so far {policy_name(best)}, {rate:.2f} req/s")
-        return best, rate
+            measured |= {
+                policy_name(point): round(above if ok else 0.0, 4) for point, ok in zip(new, passed, strict=True)
+            }
+            better = [point for point, ok in zip(new, passed, strict=True) if ok]
+            if not better:
+                break
+            winner = better[0]
+            capacity = self._capacity(policy_name(winner), above * TOLERANCE, known_pass=above)
+            measured[policy_name(winner)] = round(capacity.low, 4)
+        name = policy_name(winner)
+        grid = {policy_name(point): round(rate, 4) for point, rate in sorted(found.items())}
+        return name, capacity, {"chosen": name, "passed_at": measured, "twin_grid": grid}
+
+    def _twin(self, points: Sequence[Point], bar: float) -> dict[Point, float]:
+        """Capacities in the twin; 0 for points that do not pass at `bar`."""
+        futures = []
+        for point in points:
+            plan = TwinPlan(
+                run=self.base.model_copy(update={"policy": policy_name(point)}), slices=self.slices, bar=bar
+            )
+            futures.append(self.pool.submit("twin", plan))
+        return {point: future.result()["capacity_rps"] for point, future in zip(points, futures, strict=True)}
 
     def _best_static_at(self, rate: float | None) -> tuple[str, dict[str, float]]:
         """Static setting with the most good requests at one rate: a quarter of the load first, the best eight in full."""

@@ -12,6 +12,9 @@ TOLERANCE = 1.03
 ATTAINMENT = 0.95
 """Share of good requests at which a rate passes."""
 
+WARMUP = 0.1
+"""Share of a capacity run's requests, from its start, that is left out."""
+
 _STEP = 1.5
 _TRIES = 16
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from vllm.engine import arg_utils
 from vllm.usage.usage_lib import UsageContext
 
 from llmserving_lab.bench.beside import AgentBeside, Beside, PlannerBeside, catalogue_of, law_of
+from llmserving_lab.bench.capacity import ATTAINMENT, TOLERANCE, WARMUP, find_capacity
 from llmserving_lab.bench.clock import Clock
 from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
 from llmserving_lab.bench.outcome import Outcome, Targets, summarise
-from llmserving_lab.bench.plan import DevicePlan, ReplayPlan, RunPlan, TargetPlan
+from llmserving_lab.bench.plan import DevicePlan, ReplayPlan, RunPlan, TargetPlan, TwinPlan
 from llmserving_lab.bench.plugin import PlugIn, tell_oracle
 from llmserving_lab.bench.policies import Ceilings, setup_of
 from llmserving_lab.bench.simulation import RunRecord, Simulation, TargetChange
+from llmserving_lab.bench.twin import run_twin
 from llmserving_lab.device.disturbance import HARDER, Together
 from llmserving_lab.device.memory import capture_sizes
 from llmserving_lab.device.model import DeviceModel, Links, load_device
@@ -38,13 +41,15 @@ _AFTER_LAST_ARRIVAL = 5.0
 
 
 def execute(kind: str, plan: dict[str, Any]) -> dict[str, Any]:
-    """Execute a plan of the given kind, `run` or `replay`.
+    """Execute a plan of the given kind: `run`, `replay` or `twin`.
 
     Raises:
         ValueError: a profile, trace, recording or policy is not as it should be; the message is one clear line.
     """
     if kind == "replay":
         return execute_replay(ReplayPlan.model_validate(plan))
+    if kind == "twin":
+        return execute_twin(TwinPlan.model_validate(plan))
     return execute_run(RunPlan.model_validate(plan))
 
 
@@ -173,9 +178,46 @@ def execute_replay(plan: ReplayPlan) -> dict[str, Any]:
     }
 
 
+def execute_twin(plan: TwinPlan) -> dict[str, Any]:
+    """Capacity of a static setting in the twin, for pruning; 0 where the bar does not pass."""
+    run = plan.run
+    ceilings = setup_of(run.policy).ceilings
+    if ceilings is None:
+        raise ValueError(f"policy {run.policy}: the twin runs static bounds only")
+    device = make_device(run.device, asynchronous=run.asynchronous, seed=run.load.seed)
+    kv_tokens = run.kv_tokens or device.kv_capacity_tokens(ceilings.max_num_seqs, ceilings.max_num_batched_tokens)
+
+    def passes(rate: float) -> bool:
+        counted = good = 0
+        for start, seed in plan.slices:
+            load = run.load.model_copy(update={"rate": rate, "start": start, "seed": seed})
+            result = run_twin(
+                build_load(load),
+                make_device(run.device, asynchronous=run.asynchronous, seed=seed),
+                _targets(run.targets[0]),
+                max_num_seqs=ceilings.max_num_seqs,
+                max_num_batched_tokens=ceilings.max_num_batched_tokens,
+                kv_tokens=kv_tokens,
+                warmup=WARMUP,
+            )
+            if result.waiting_growth:
+                return False
+            counted, good = counted + result.counted, good + result.good
+        return good >= ATTAINMENT * counted
+
+    if not passes(plan.bar):
+        return {"capacity_rps": 0.0}
+    return {"capacity_rps": find_capacity(passes, plan.bar * TOLERANCE, known_pass=plan.bar).low}
+
+
+@lru_cache(maxsize=4)
+def _device_as_measured(source: str, asynchronous: bool, layers: int | None) -> DeviceModel:
+    return load_device(source, asynchronous=asynchronous, layers=layers)
+
+
 def make_device(plan: DevicePlan, *, asynchronous: bool, seed: int) -> DeviceModel:
     """The device of a plan, with what makes it harder."""
-    device = load_device(plan.source, asynchronous=asynchronous, layers=plan.layers)
+    device = _device_as_measured(plan.source, asynchronous, plan.layers)
     if plan.links is not None:
         links = Links(plan.links.latency_seconds, plan.links.bandwidth_bytes_per_second)
         kept = tuple(caveat for caveat in device.caveats if "communication" not in caveat)

@@ -80,3 +80,17 @@ class ReplayPlan(Description):
     device: DevicePlan
     run: str
     asynchronous: bool = True
+
+
+class TwinPlan(Description):
+    """A capacity of static bounds in the twin.
+
+    Attributes:
+        run: The run whose policy gives the bounds; its load is varied.
+        slices: `(start, seed)` of each slice.
+        bar: Rate that must pass for a search to be worth it.
+    """
+
+    run: RunPlan
+    slices: tuple[tuple[int, int], ...]
+    bar: float = Field(gt=0)
