@@ -23,3 +23,10 @@ LAWS: Mapping[LawName, Callable[[], Law[Any]]] = {
     LawName.NESTED_WAIT: lambda: steady(NestedWait()),
 }
 """A law with the guards it needs, by name."""
+
+WITHOUT_PLANNER: Mapping[LawName, LawName] = {
+    LawName.PREDICTIVE: LawName.MEMORY_SLA,
+    LawName.WAIT: LawName.MEMORY_SLA,
+    LawName.NESTED_WAIT: LawName.MEMORY_SLA,
+}
+"""What decides in place of a law that plans inside the step, on an engine that takes bounds alone."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmserving_agent.actuation import Actuation, Answer, Outcome
-from llmserving_agent.catalogue import LAWS
+from llmserving_agent.catalogue import LAWS, WITHOUT_PLANNER
 from llmserving_agent.laws.protocol import Decision, GPUMemory, Law, Setting, Window
 from llmserving_agent.measurements import Measurements
 from llmserving_agent.sensors.ports import FrontEndShare, Telemetry
-from llmserving_agent.setting import is_observe_only, setting_of, why_advice
+from llmserving_agent.setting import is_observe_only, setting_of, takes_bounds_alone, why_advice
 from llmserving_agent.signals.attainment import JudgeBy
 from llmserving_agent.signals.misses import is_missed
 from llmserving_agent.totals import EngineTotals
@@ -89,7 +89,7 @@ class Engine:
             self.message = answer.message
             return
         if self.config is not None and _is_other_engine(self.config, answer.config):
-            self.measured.forget()
+            self.measured.forget(now)
             self._law = None
         if self.config is None or not was_reachable:
             self._decide_due = now
@@ -181,10 +181,15 @@ class Engine:
         if policy.mode is Mode.OFF:
             self._law, self._blocked_since = None, None
             return Decision(setting.stock, DecisionReason.MODE_OFF, "mode Off: fallback bounds")
-        if self._law is None or self._law_name is not policy.law:
-            self._law_name, self._law = policy.law, LAWS[policy.law]()
+        alone = takes_bounds_alone(self._config())
+        name = WITHOUT_PLANNER.get(policy.law, policy.law) if alone else policy.law
+        if self._law is None or self._law_name is not name:
+            self._law_name, self._law = name, LAWS[name]()
             self._state = self._law.start(window.bounds, setting)
         self._state, decision = self._law.decide(self._state, window, setting)
+        if name is not policy.law:
+            why = f"{name} in place of {policy.law}, bounds alone can be set: {self._config().contract.reason}"
+            decision = replace(decision, message=f"{decision.message} ({why})")
         self.measured.forget_steps()
         self._watch_saturation(decision, window, setting, now)
         return decision

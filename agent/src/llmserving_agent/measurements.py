@@ -54,7 +54,7 @@ class Measurements:
         self.problem = telemetry.problem
         self.totals.dropped += telemetry.dropped
         if telemetry.restarted:
-            self.forget()
+            self.forget(now)
         for record in telemetry.records:
             if isinstance(record, StepRecord):
                 self._step(record)
@@ -89,8 +89,15 @@ class Measurements:
         if self.last_step is not None:
             self.sla.add_step(self.last_step.completed_ns / 1e9, record.first_tokens, record.gaps)
 
-    def forget(self) -> None:
-        """A new engine: nothing measured on the old one holds. The SLA window stays: users saw those latencies."""
+    def forget(self, now: float) -> None:
+        """A new engine: nothing measured on the old one holds. The SLA window stays: users saw those latencies.
+
+        Requests that the old one held went down with it, without a record of their own: each is a failure.
+        """
+        if self.last_step is not None:
+            lost = self.running(None) + self.last_step.waiting
+            self.sla.add_failed(lost, now)
+            self.totals.results["failed"] += lost
         self.last_step = None
         self._epoch.restart()
         self._lengths.restart()

@@ -10,7 +10,7 @@ import structlog
 import uvicorn
 from prometheus_client import CollectorRegistry
 
-from llmserving_agent.actuation import Actuation
+from llmserving_agent.actuation import Actuation, Answer, Outcome
 from llmserving_agent.actuator import ControlClient
 from llmserving_agent.exporter import LoopCollector
 from llmserving_agent.http import build_app
@@ -125,7 +125,11 @@ class Runner:
 
     async def _actuate(self, actuation: Actuation) -> None:
         async with self._lock(actuation.rank):
-            answer = await self._client.patch(actuation.rank, actuation.patch)
+            try:
+                answer = await self._client.patch(actuation.rank, actuation.patch)
+            except Exception as error:  # whatever it was: an unanswered change would stop this rank for good
+                log.exception("change could not be sent", engine=actuation.rank)
+                answer = Answer(Outcome.UNREACHABLE, message=f"{type(error).__name__}: {error}")
             self.loop.confirm(actuation.rank, answer, time.monotonic())
             if answer.config is None:
                 log.warning("change not applied", engine=actuation.rank, outcome=answer.outcome, message=answer.message)

@@ -34,7 +34,12 @@ def in_force(config: RuntimeConfig) -> Bounds:
 
 def is_observe_only(config: RuntimeConfig) -> bool:
     """Whether the plug-in refuses control because vLLM's scheduler is not as it expects."""
-    return config.contract.mode is ContractMode.OBSERVE or not config.contract.ok
+    return config.contract.mode is ContractMode.OBSERVE
+
+
+def takes_bounds_alone(config: RuntimeConfig) -> bool:
+    """Whether the plug-in obeys bounds but no planner: an older vLLM, or a planner that failed."""
+    return config.contract.mode is ContractMode.CAPS
 
 
 def why_advice(policy: Policy, config: RuntimeConfig) -> str:

@@ -235,6 +235,17 @@ def test_an_engine_that_can_only_be_observed_gets_advice_alone() -> None:
     assert "no gate" in engine.taken.decision.message
 
 
+def test_on_an_engine_that_takes_bounds_alone_a_law_of_bounds_decides_in_place_of_a_planning_one() -> None:
+    engine = adopted(contract=Contract(mode=ContractMode.CAPS, ok=False, reason="planner failed: ZeroDivisionError"))
+    actuation = decide(engine, 0.0, law=LawName.PREDICTIVE)
+    assert actuation is not None
+    assert actuation.patch.planner is None
+    assert engine.taken is not None
+    assert engine.taken.acted
+    assert "MemorySLA in place of Predictive" in engine.taken.decision.message
+    assert "ZeroDivisionError" in engine.taken.decision.message
+
+
 def test_under_features_that_are_not_supported_the_fallback_is_kept() -> None:
     engine = adopted(unsupported=("PipelineParallel",), requested=bounds(9, 300))
     actuation = decide(engine, 0.0)
@@ -307,6 +318,16 @@ def test_a_new_engine_is_measured_anew_and_the_users_latencies_are_kept() -> Non
     assert engine.measured.last_step is None
     assert engine.window(0.3).epoch.steps == 0
     assert sum(engine.measured.sla.total.itl.values()) == 5
+
+
+def test_requests_that_go_down_with_their_engine_are_misses() -> None:
+    engine = adopted()
+    sense(engine, step(0.0), step(0.1, running=10, finished=1, waiting=4), now=0.1)
+    sense(engine, now=0.2, restarted=True)
+    assert engine.measured.sla.total.failed == 13
+    assert engine.measured.sla.total.requests == 13
+    sense(engine, now=0.3, restarted=True)
+    assert engine.measured.sla.total.failed == 13
 
 
 def test_a_new_process_behind_the_same_socket_is_noticed_by_its_counters() -> None:

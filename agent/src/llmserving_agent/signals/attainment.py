@@ -129,6 +129,12 @@ class SLAWindow:
             setattr(span, verdict, getattr(span, verdict) + 1)
         return verdict
 
+    def add_failed(self, count: int, at: float) -> None:
+        """Count requests that went down with their engine at ``at`` (seconds)."""
+        if count:
+            self._slot(at).failed += count
+            self.total.failed += count
+
     def advance(self, now: float) -> None:
         """Forget what has left the window and fold old seconds into minutes."""
         while self._slots and self._slots[0][0] + self._slots[0][1] <= now - self._seconds:
