@@ -96,11 +96,14 @@ class AppliedBounds:
         self.applied = ceilings
         self.applied_step = 0
         self.effective: Bounds | None = None
+        self.is_gliding = False
+        """The lease has run out."""
         self._taken: Desired | None = None
 
     def advance(self, desired: Desired, now_ns: int, step: int) -> Bounds:
         """Take over what is wanted at this step and return it."""
-        if desired is self._taken and not desired.is_expired(now_ns):
+        self.is_gliding = desired.is_expired(now_ns)
+        if desired is self._taken and not self.is_gliding:
             return self.applied
         self._taken = desired
         wanted = desired.bounds_at(now_ns, self.ceilings)
@@ -114,7 +117,7 @@ class AppliedBounds:
         if running <= self.applied.max_num_seqs and tokens <= self.applied.max_num_batched_tokens:
             self.effective = self.applied
 
-    def release(self) -> None:
-        """Control has ended: nothing but the ceilings holds."""
-        self.applied = self.ceilings
+    def release(self, left: Bounds) -> None:
+        """Control has ended and leaves the scheduler with these."""
+        self.applied = left
         self._taken = None

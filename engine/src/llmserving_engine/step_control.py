@@ -9,6 +9,7 @@ exception into the end of control (``surrender``), never into the end of the eng
 """
 
 import logging
+from dataclasses import replace
 from typing import Any, Final
 
 from llmserving_engine.bounds import Bounds, Desired
@@ -79,13 +80,14 @@ class StepControl:
         if desired is not self._desired:
             self._desired = desired
             tracker.set_targets(desired.targets)
-        self.planner.refresh(tracker.tracks.values())
+        self.planner.refresh(tracker.tracks)
         if self._queue is None and self.planner.law.orders_waiting:
             by_priority = str(getattr(self.scheduler.policy, "value", "fcfs")) == "priority"
             self._queue = OrderedQueue(self.scheduler.waiting, by_priority)
             self.scheduler.waiting = self._queue
-        applied = self._control.progress.applied.advance(desired, now_ns, self._step)
-        if desired.is_expired(now_ns):
+        keeper = self._control.progress.applied
+        applied = keeper.advance(desired, now_ns, self._step)
+        if keeper.is_gliding:
             self._flags |= _LEASE_EXPIRED
         if desired.shed is not None and desired.shed.operation_id > self._shed_done:
             self._shed_done = desired.shed.operation_id
@@ -156,7 +158,11 @@ class StepControl:
         self.scheduler.scheduler_config.long_prefill_token_threshold = self._boot_chunk
 
     def surrender(self, where: str, error: Exception) -> None:
-        """Our own code failed: hand the scheduler back as vLLM made it, and say so."""
+        """Our own code failed: hand the scheduler back as stock vLLM would run, and say so.
+
+        The cap stays at the fallback, not at the ceiling. The budget goes to the ceiling: without our guard a smaller
+        one could stop the prefill of an item that may not be split for good.
+        """
         progress = self._control.progress
         progress.faults += 1
         if self._control.contract.mode != MODE_OBSERVE:
@@ -164,9 +170,14 @@ class StepControl:
             logger.error("llmserving: %s; the engine goes on without control", reason, exc_info=error)
             self._control.demote(MODE_OBSERVE, reason)
         self.restore()
-        setattr(self.scheduler, self.runtime.gate.value, self._boot_gate)
+        left = self._ceilings
+        if self.runtime.gate is Gate.ACTIVE:  # the older gate must never be below the number running
+            left = replace(left, max_num_seqs=self._control.desired.fallback.clamped(self._ceilings).max_num_seqs)
+            self.scheduler.max_num_active_reqs = left.max_num_seqs
+        else:
+            setattr(self.scheduler, self.runtime.gate.value, self._boot_gate)
         self.scheduler.max_num_scheduled_tokens = self._boot_budget
-        progress.applied.release()
+        progress.applied.release(left)
         self._plan = StepPlan(self._ceilings.max_num_seqs, self._ceilings.max_num_batched_tokens)
 
     # Enforcing
@@ -191,7 +202,12 @@ class StepControl:
             block_size=scheduler.block_size,
             decode_tokens=self.runtime.decode_tokens,
             max_decode_seqs=self._ceilings.max_num_seqs,
+            cached_tokens=self._cached_tokens,
         )
+
+    def _cached_tokens(self, request: Any) -> int:
+        """Tokens of a waiting request in the prefix cache; vLLM looks again when it admits the request."""
+        return int(self.scheduler.kv_cache_manager.get_computed_blocks(request)[1]) if request.block_hashes else 0
 
     def _enforce(self, plan: StepPlan, applied: Bounds) -> None:
         scheduler = self.scheduler

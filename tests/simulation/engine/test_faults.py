@@ -85,8 +85,9 @@ def test_a_law_that_fails_is_dropped_and_bounds_go_on_being_obeyed(engine, monke
 )
 def test_a_fault_of_our_own_ends_control_and_gives_the_scheduler_back(engine, monkeypatch, owner, method):
     sim = engine(kv_blocks=60, max_model_len=512)
-    boot = (sim.scheduler.max_num_active_reqs, sim.scheduler.max_num_scheduled_tokens)
-    sim.patch(max_num_seqs=8, max_num_batched_tokens=64)
+    boot_budget = sim.scheduler.max_num_scheduled_tokens
+    fallback = {"max_num_seqs": 24, "max_num_batched_tokens": 128}
+    sim.patch(max_num_seqs=8, max_num_batched_tokens=64, fallback=fallback)
     for _ in range(5):
         sim.add(prompt=100, output=60)
         sim.step()
@@ -102,7 +103,8 @@ def test_a_fault_of_our_own_ends_control_and_gives_the_scheduler_back(engine, mo
     assert document["contract"]["mode"] == "observe"
     assert "broken" in document["contract"]["reason"]
     assert document["faults"] >= 1
-    assert (sim.scheduler.max_num_active_reqs, sim.scheduler.max_num_scheduled_tokens) == boot
+    assert (sim.scheduler.max_num_active_reqs, sim.scheduler.max_num_scheduled_tokens) == (24, boot_budget)
+    assert document["applied"] == {"max_num_seqs": 24, "max_num_batched_tokens": boot_budget}
     with pytest.raises(ControlError) as refused:
         sim.patch(max_num_seqs=4)
     assert refused.value.status == 501
