@@ -68,6 +68,8 @@ class Job:
         resumed: It has had its first token before and was preempted: it goes before all others.
         waiting: Whether it is in the waiting queue (else it runs and holds KV).
         standing: See `Standing`.
+        cached: Tokens found in the prefix cache when it was last looked up.
+        looked_up: The step of that lookup.
     """
 
     request: Prompted
@@ -79,11 +81,13 @@ class Job:
     resumed: bool = False
     waiting: bool = True
     standing: Standing = Standing.INCOMING
+    cached: int = 0
+    looked_up: int = -(1 << 60)
 
     @property
     def work(self) -> int:
         """Tokens still to compute."""
-        return self.tokens - self.request.num_computed_tokens
+        return self.tokens - max(self.request.num_computed_tokens, self.cached)
 
 
 def _due(job: Job) -> tuple[int, float]:
@@ -171,7 +175,7 @@ class Ordering:
         total = 0
         dropped = False
         for serial, job in enumerate(self.accepted):
-            work = job.tokens - job.request.num_computed_tokens
+            work = job.tokens - max(job.request.num_computed_tokens, job.cached)
             total += work
             heappush(longer if job.tokens >= long_prompts.threshold else shorter, (-work, serial, job))
             if now + total / tokens_per_second > job.deadline:

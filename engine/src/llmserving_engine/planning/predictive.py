@@ -45,6 +45,10 @@ KV_BOUND = 0.5
 """From this share on, memory and not the device limits how fast requests are served."""
 FLOW_SECONDS = 4.0
 """Time over which the rate of prompt tokens is taken."""
+LOOKUPS = 4
+"""Requests looked up in the prefix cache in one step, ..."""
+LOOKUP_STEPS = 32
+"""... each again after so many steps."""
 AGEING_STEPS = 8
 """Steps between two settings of the share of those who missed."""
 NO_TARGET_SECONDS = 0.5
@@ -222,11 +226,16 @@ class Predictive:
         blocks = view.kv_blocks_free - 1 - len(decodes) // view.block_size
         forecast: Forecast | None = None
         blocked = False
+        lookups = LOOKUPS
         ttft = view.targets.ttft_ns * 1e-9 or FOREVER
         most = view.bounds.max_num_batched_tokens
         for group in self._fronts(view.step, start, ttft):
             for job in group:
-                tokens = job.tokens - job.request.num_computed_tokens
+                if job.waiting and lookups and job.looked_up + LOOKUP_STEPS <= view.step:
+                    lookups -= 1
+                    job.looked_up = view.step
+                    job.cached = view.cached_tokens(job.request)
+                tokens = job.work
                 if tokens <= 0:
                     self._granted.append(job)
                     continue
@@ -276,7 +285,7 @@ class Predictive:
         """Nothing runs and the forecast admits nobody: the first in order is let in alone, whatever it may grow to."""
         for group in (self._order.resumed, self._order.accepted, self._order.late(1), self._order.missed(1)):
             for job in group:
-                work.add(job, job.tokens - job.request.num_computed_tokens)
+                work.add(job, job.work)
                 return
 
     def _forecast(self, view: StepView) -> Forecast:
@@ -381,7 +390,7 @@ class Predictive:
         left = choice.tokens
         for job in work.jobs:
             request = job.request
-            tokens = job.tokens - request.num_computed_tokens
+            tokens = job.work
             if not job.waiting and admitted and tokens > left:
                 continue  # it would be served before those admitted, and take what is theirs
             if job.waiting:

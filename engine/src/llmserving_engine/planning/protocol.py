@@ -17,7 +17,7 @@ small budget, and prefill that is possible but not granted for too long is let t
 A planner that raises is replaced by the one that applies the bounds alone, and the control API says so.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -106,6 +106,11 @@ class StepDone:
     """What the plan predicted; 0 without a model."""
 
 
+def nothing_cached(request: Any) -> int:
+    """Without a prefix cache."""
+    return 0
+
+
 @dataclass(slots=True)
 class StepView:
     """State of the engine before a step. ``running`` and ``waiting`` are the engine's own: read, never change."""
@@ -134,6 +139,8 @@ class StepView:
     """Tokens that one decode takes from the budget: 1 + speculative tokens."""
     max_decode_seqs: int
     """Model-runner slots: never more running than this."""
+    cached_tokens: Callable[[Any], int] = nothing_cached
+    """Tokens of a waiting request that are in the prefix cache now. A lookup for each call: ask for a few only."""
 
 
 @dataclass(slots=True)

@@ -66,6 +66,6 @@ def _share(missed: Sequence[Job], backlog: int, now: float, rate: float, wait: f
     need = SPREAD * backlog / wait / rate
     tokens = 0
     for job in missed:
-        tokens += job.tokens - job.request.num_computed_tokens
+        tokens += job.work
         need = max(need, tokens / max(job.arrival + wait - now, LEAST_LEFT * wait) / rate)
     return need

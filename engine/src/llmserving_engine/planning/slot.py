@@ -1,7 +1,7 @@
 """The planner in force: changed on request, dropped when it fails."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmserving_engine.control import MODE_CAPS, ControlState
@@ -25,7 +25,7 @@ class PlannerSlot:
         """Whether the bounds alone are the plan."""
         return type(self.law) is BoundsOnly
 
-    def refresh(self, tracks: Iterable[Track]) -> None:
+    def refresh(self, tracks: Mapping[str, Track]) -> None:
         """Take over the planner that the control API asks for; a new one is told of all requests in the engine."""
         choice = self._control.planner
         if choice is self._choice:
@@ -36,7 +36,7 @@ class PlannerSlot:
                 self.law.configure(choice.parameters)
                 return
             law = registry.build(choice)
-            for track in tracks:
+            for track in tracks.values():
                 law.arrived(track)
             self.law = law
         except Exception as error:

@@ -1,5 +1,6 @@
 """The planner in a small engine that obeys plans as the scheduler does (see the seam's description in `protocol`)."""
 
+import dataclasses
 import random
 from dataclasses import dataclass, field
 from enum import Enum
@@ -312,3 +313,16 @@ def test_a_planner_installed_while_the_engine_serves_takes_over_all_requests(ins
 
     engine.planner.plan = replaced  # type: ignore[method-assign]
     assert len(engine.run()) == 60
+
+
+def test_prompts_in_the_prefix_cache_count_only_by_what_is_left_of_them():
+    """Twenty long prompts at once can only all be in time because nearly all of each is cached."""
+    requests = [Request(f"r{k}", 0.0, 8000, 3) for k in range(20)]
+    engine = Engine(requests, blocks=20_000)
+    engine._arrivals()
+    admitted = 0
+    for _ in range(5):
+        engine.step += 1
+        view = dataclasses.replace(engine.view(), cached_tokens=lambda request: 7900)
+        admitted = max(admitted, len(engine.planner.plan(view).waiting_first))
+    assert admitted >= 4
