@@ -184,6 +184,16 @@ def test_an_older_operation_is_409(engine):
     assert wire.ControlError.model_validate(document).field == "operation_id"
 
 
+def test_the_same_change_again_is_taken_once_and_another_under_its_id_is_409(engine):
+    change = {"operation_id": 3, "max_num_seqs": 9}
+    engine.call("PATCH", wire.PATH_RUNTIME_CONFIG, change)
+    assert engine.call("PATCH", wire.PATH_RUNTIME_CONFIG, change)[0] == 200
+    status, document = engine.call("PATCH", wire.PATH_RUNTIME_CONFIG, {"operation_id": 3, "max_num_seqs": 10})
+    assert status == 409
+    assert wire.ControlError.model_validate(document).field == "operation_id"
+    assert engine.call("GET", wire.PATH_RUNTIME_CONFIG)[1]["requested"]["max_num_seqs"] == 9
+
+
 def test_an_engine_that_can_only_be_observed_answers_501(tmp_path):
     made = Plugin(tmp_path, MODE_OBSERVE)
     status, document = made.call("PATCH", wire.PATH_RUNTIME_CONFIG, {"operation_id": 1})

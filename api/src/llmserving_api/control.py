@@ -52,7 +52,10 @@ class PlannerChoice(_Wire):
 
 
 class RuntimePatch(_Wire):
-    """A change. Absent fields stay as they are; ``operation_id`` makes it idempotent and orders it."""
+    """A change. Absent fields stay as they are; ``operation_id`` makes it idempotent and orders it.
+
+    The same change under the same id is taken once; another change under it, or an older id, is answered 409.
+    """
 
     operation_id: Annotated[int, Field(ge=1)]
     max_num_seqs: Seqs | None = None

@@ -85,6 +85,8 @@ class ControlState:
     desired: Desired
     progress: Progress
     planner: PlannerChoice = field(default_factory=PlannerChoice)
+    _accepted: Mapping[str, Any] = field(default_factory=dict)
+    """The change of the newest operation, to tell a repeat from another change under the same id."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -117,12 +119,20 @@ class ControlState:
                     operation_id,
                     f">= {current}",
                 )
+            if operation_id == current and fields != self._accepted:
+                raise ControlError(
+                    409,
+                    f"operation {operation_id} was another change",
+                    "operation_id",
+                    operation_id,
+                    f"> {current}, or the same change again",
+                )
             if operation_id == current:  # a repeat: it was applied, and it shows that somebody is there
                 self.desired = replace(self.desired, confirmed_ns=now_ns)
                 return
             desired = self._desired(fields, operation_id, now_ns)
             choice = self._choice(fields)
-            self.desired = desired
+            self.desired, self._accepted = desired, fields
             if choice != self.planner:
                 self.planner = choice
 

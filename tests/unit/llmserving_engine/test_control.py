@@ -87,7 +87,9 @@ def test_an_older_operation_is_refused_and_a_repeated_one_changes_nothing():
     error = refused(control, {"operation_id": 4, "max_num_seqs": 100})
     assert error.status == 409
     assert error.body["allowed"] == ">= 5"
-    control.patch({"operation_id": 5, "max_num_seqs": 100})
+    control.patch({"operation_id": 5, "max_num_seqs": 8})
+    other = refused(control, {"operation_id": 5, "max_num_seqs": 100})
+    assert other.status == 409
     assert control.document()["requested"]["max_num_seqs"] == 8
 
 
@@ -95,7 +97,7 @@ def test_any_change_renews_the_lease_and_a_refused_one_does_not():
     control = state()
     control.patch({"operation_id": 1, "lease_seconds": 10})
     control.clock.now_ns = 8 * 10**9
-    control.patch({"operation_id": 1})
+    control.patch({"operation_id": 1, "lease_seconds": 10})
     assert control.document()["lease"]["remaining_seconds"] == 10
     control.clock.now_ns = 16 * 10**9
     refused(control, {"operation_id": 2, "max_num_seqs": 0})
