@@ -53,7 +53,7 @@ def figure(run: Run) -> go.Figure:
         title.update(x=0, xanchor="left", font={"size": 13})
     chart.update_layout(
         height=1120,
-        margin={"l": 58, "r": 16, "t": 78, "b": 40},
+        margin={"l": 58, "r": 16, "t": 96, "b": 40},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 12, "color": GREY},
@@ -133,7 +133,7 @@ def _phases(chart: go.Figure, script: Script) -> None:
         chart.add_annotation(
             x=(phase.start + phase.end) / 2,
             y=1.0,
-            yshift=34,
+            yshift=46,
             yanchor="bottom",
             xref="x",
             yref="paper",
@@ -150,7 +150,7 @@ def _edits(chart: go.Figure, run: Run) -> None:
         chart.add_annotation(
             x=at,
             y=1.0,
-            yshift=22,
+            yshift=34,
             xref="x",
             yref="paper",
             text=f"<b>{number}</b>",

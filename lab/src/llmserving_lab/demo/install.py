@@ -120,6 +120,11 @@ def make_model(environment: EngineEnvironment) -> Path:
     return models
 
 
+def resource_text() -> str:
+    """The manifest with names in place of this machine's paths."""
+    return files("llmserving_lab.demo").joinpath("chat.yaml").read_text()
+
+
 def resource(images: Mapping[str, Image], environment: EngineEnvironment, *, replicas: int) -> dict[str, Any]:
     """The manifest the demo applies, with this machine's paths in it."""
     places = {
@@ -128,7 +133,7 @@ def resource(images: Mapping[str, Image], environment: EngineEnvironment, *, rep
         "MODELS": str(make_model(environment).resolve()),
         "NVML_LIBRARY": str(build_library().resolve()),
     }
-    text = files("llmserving_lab.demo").joinpath("chat.yaml").read_text()
+    text = resource_text()
     for place, value in places.items():
         text = text.replace(place, value)
     manifest: dict[str, Any] = yaml.safe_load(text)

@@ -1,0 +1,53 @@
+"""What the demo applies, and how it notices that waiting will not help."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from llmserving_api.v1alpha1 import LLMServingSpec
+from llmserving_lab.cluster.errors import ClusterError
+from llmserving_lab.demo import install
+
+
+class PlayedSite:
+    """Pods as told; logs that say something."""
+
+    def __init__(self, *statuses: dict[str, Any]) -> None:
+        self._statuses = statuses
+
+    def objects(self, *_: str) -> list[dict[str, Any]]:
+        return [{"metadata": {"name": "p"}, "status": {"containerStatuses": [status]}} for status in self._statuses]
+
+    def kubectl(self, *arguments: str) -> str:
+        return f"{'previous' if '--previous' in arguments else 'current'} words\n"
+
+
+def container(waiting: str = "", restarts: int = 0) -> dict[str, Any]:
+    state = {"waiting": {"reason": waiting}} if waiting else {"running": {}}
+    return {"name": "engine", "state": state, "restartCount": restarts}
+
+
+@pytest.mark.parametrize("status", [container(), container("ContainerCreating"), container("PodInitializing", 1)])
+def test_a_pod_on_its_way_is_waited_for(status: dict[str, Any]) -> None:
+    install.fail_if_stuck(PlayedSite(status), "default", "x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (container("CrashLoopBackOff", 2), "CrashLoopBackOff.*\nprevious words"),
+        (container("ImagePullBackOff"), "ImagePullBackOff.*\ncurrent words"),
+        (container(restarts=3), "ends again and again.*\nprevious words"),
+    ],
+)
+def test_a_container_that_will_not_start_ends_the_wait_with_its_own_words(status: dict[str, Any], said: str) -> None:
+    with pytest.raises(ClusterError, match=said):
+        install.fail_if_stuck(PlayedSite(container(), status), "default", "x")  # type: ignore[arg-type]
+
+
+def test_the_resource_is_a_valid_one() -> None:
+    manifest = yaml.safe_load(install.resource_text())
+    spec = LLMServingSpec.model_validate(manifest["spec"])
+    assert spec.batching.max_num_batched_tokens.max == 8192
+    assert spec.sla.inter_token_latency is not None
