@@ -90,10 +90,19 @@ cluster: setup tools ## A real API server: CRD, CEL, server-side apply, the oper
 
 .PHONY: e2e
 e2e: setup tools engine-env images ## A real kubelet: apply, edit, break, delete
-	@$(VENV)/bin/pytest tests/e2e -q
+	@$(VENV)/bin/pytest tests/e2e -q --timeout 600  # the first test waits for images and engines
 
 .PHONY: test
 test: check verify contract simulation cluster e2e ## Everything that needs no GPU (CI runs this)
+
+##@ Bench
+.PHONY: bench
+bench: setup engine-env ## Capacities of the policies, one slice per load, under 40 minutes (PROFILE=, TRACES=)
+	@$(VENV)/bin/llmserving-lab suite $(if $(PROFILE),--profile "$(PROFILE)") $(if $(TRACES),--traces "$(TRACES)") --out build/bench/short
+
+.PHONY: bench-full
+bench-full: setup engine-env ## All slices, loads, cards and targets: hours, can be interrupted (PROFILE=, TRACES=)
+	@$(VENV)/bin/llmserving-lab suite --full $(if $(PROFILE),--profile "$(PROFILE)") $(if $(TRACES),--traces "$(TRACES)") --out build/bench
 
 ##@ Cleaning
 .PHONY: clean

@@ -128,10 +128,10 @@ def standard_script() -> Script:
             _itl(75, "100ms", phase="relaxed again"),
             _mode(95, "Advise", phase="advice"),
             _mode(107, "Auto", phase="automatic"),
-            _policy(117, "SLA", phase="policy SLA"),
-            *(replace(edit, at=124 + 2.8 * number) for number, edit in enumerate(one_after_the_other)),
+            _policy(117, "Predictive", phase="Predictive"),
+            *(replace(edit, at=135 + 2.7 * number) for number, edit in enumerate(one_after_the_other)),
         ),
-        seconds=168.0,
+        seconds=178.0,
     )
 
 

@@ -36,4 +36,4 @@ def test_the_demo_makes_at_least_ten_edits_in_order_of_every_kind() -> None:
     assert len(edits) >= 10
     assert [edit.at for edit in edits] == sorted(edit.at for edit in edits)
     assert any(edit.apply for edit in edits)
-    assert {"mode Advise", "mode Auto", "policy SLA"} <= {edit.change for edit in edits}
+    assert {"mode Advise", "mode Auto", "policy Predictive"} <= {edit.change for edit in edits}
