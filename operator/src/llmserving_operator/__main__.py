@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from llmserving_operator.agents import AgentPoller
-from llmserving_operator.errors import KubeError, OperatorError
+from llmserving_operator.errors import KubeError, OperatorError, PartEndedError
 from llmserving_operator.handlers import WatchedCluster, build_kopf_settings, build_registry
 from llmserving_operator.health import serve_health
 from llmserving_operator.kube.client import Kube
@@ -70,24 +70,28 @@ class Operator:
                 jitter=random.random,
                 on_error=partial(report_failure, reconciler),
             )
-            async with asyncio.TaskGroup() as group:
-                parts = [group.create_task(queue.run()), group.create_task(poller.run(queue.add))]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    parts = [group.create_task(queue.run()), group.create_task(poller.run(queue.add))]
 
-                def halt() -> None:
-                    stop.set()  # kopf took over the signals, and waits for whatever waits for the flag
-                    for part in parts:
-                        part.cancel()
+                    def halt() -> None:
+                        stop.set()  # kopf took over the signals, and waits for whatever waits for the flag
+                        for part in parts:
+                            part.cancel()
 
-                await kopf.operator(
-                    registry=build_registry(self.cluster, queue.add, halt, connection.credentials),
-                    settings=build_kopf_settings(),
-                    standalone=True,
-                    identity=self._settings.identity,
-                    clusterwide=not self._settings.namespaces,
-                    namespaces=self._settings.namespaces,
-                    stop_flag=stop,
-                    ready_flag=self.watching,
-                )
+                    await kopf.operator(
+                        registry=build_registry(self.cluster, queue.add, halt, connection.credentials),
+                        settings=build_kopf_settings(),
+                        standalone=True,
+                        identity=self._settings.identity,
+                        clusterwide=not self._settings.namespaces,
+                        namespaces=self._settings.namespaces,
+                        stop_flag=stop,
+                        ready_flag=self.watching,
+                    )
+            except ExceptionGroup as ended:
+                log.error("a part has ended, and the operator with it", exc_info=ended)
+                raise PartEndedError(str(ended.exceptions[0])) from ended
 
     async def _wait_for_crd(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

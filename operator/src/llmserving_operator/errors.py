@@ -2,6 +2,7 @@
 
 OperatorError
 ├── SettingsError          the process cannot start
+├── PartEndedError         the watches, the queue or the poller ended; the process must begin anew
 ├── RefusedError           a valid resource that cannot be served; becomes a condition
 └── KubeError              a call to the API server failed
     ├── NotFoundError      there is no such object
@@ -16,6 +17,10 @@ class OperatorError(Exception):
 
 class SettingsError(OperatorError):
     """The process's configuration is wrong."""
+
+
+class PartEndedError(OperatorError):
+    """The watches, the queue or the poller ended, for example because the CRD was deleted."""
 
 
 class RefusedError(OperatorError):

@@ -20,11 +20,14 @@ class ApiServer:
     def __init__(self) -> None:
         self.status = 200
         self.message = "because"
+        self.words = ""
         self.asked: list[tuple[str, str, str, Any]] = []
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.json() if request.can_read_body else None
         self.asked.append((request.method, request.path_qs, request.content_type, body))
+        if self.words:
+            return web.Response(status=self.status, text=self.words)
         document = {"message": self.message} if self.status >= 400 else {"metadata": {"name": "x"}}
         return web.json_response(document, status=self.status)
 
@@ -113,6 +116,19 @@ async def test_what_is_not_there_is_none_and_its_deletion_is_well(kube: Kube, se
     assert await kube.get("prod", ChildKey("Service", "chat")) is None
     await kube.delete("prod", ChildKey("Service", "chat"), "u")
     assert not await kube.serves_resource()
+
+
+async def test_a_path_that_is_not_served_is_answered_in_plain_words(kube: Kube, server: ApiServer) -> None:
+    server.status, server.words = 404, "404 page not found\n"
+
+    assert not await kube.serves_resource()
+
+
+async def test_a_proxys_words_are_told(kube: Kube, server: ApiServer, owner: Identity) -> None:
+    server.status, server.words = 502, "<html>bad gateway</html>"
+
+    with pytest.raises(KubeError, match="PATCH Service prod/chat: <html>bad gateway</html>"):
+        await kube.apply(build_service(owner))
 
 
 async def test_no_answer_is_an_error_of_ours(owner: Identity) -> None:

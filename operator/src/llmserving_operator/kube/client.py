@@ -12,6 +12,7 @@ from llmserving_operator.children.identity import ChildKey, Manifest
 from llmserving_operator.errors import ConflictError, KubeError, NotFoundError, RejectedError
 
 TIMEOUT_SECONDS: Final = 15.0
+WORDS_LENGTH: Final = 300
 
 PATHS: Final[Mapping[str, tuple[str, str]]] = {
     names.KIND: (f"/apis/{names.API_VERSION}", names.PLURAL),
@@ -161,13 +162,22 @@ class Kube:
             text = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KubeError(f"{method} {what}: no answer from the API server: {error!r}") from error
-        document: Manifest = json.loads(text) if text else {}
+        document = _read(text)
         if answer.status >= 400:
             raise _error(answer.status, f"{method} {what}", document.get("message", str(answer.status)))
         return document
 
 
 _AS_US: Final[Mapping[str, str]] = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
+
+
+def _read(text: bytes) -> Manifest:
+    """The answer's object; plain words, as of a path that is not served or of a proxy, are a message."""
+    try:
+        document: Manifest = json.loads(text)
+    except ValueError:
+        return {"message": text.decode(errors="replace").strip()[:WORDS_LENGTH]}
+    return document
 
 
 MALFORMED: Final = "failed to create typed patch object"
