@@ -46,7 +46,7 @@ class Quantum:
         return quantum
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Grant:
     """The budget of a step."""
 

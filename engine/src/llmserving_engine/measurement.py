@@ -117,7 +117,9 @@ class Measurement:
         if step is None:
             return
         row, changes = step.row, step.changes
-        delivered = sum(len(outputs.outputs) for outputs in engine_outputs.values())
+        delivered = 0
+        for outputs in engine_outputs.values():
+            delivered += len(outputs.outputs)
         if delivered != step.count or self._missed:
             self._reconcile(step, engine_outputs)
         if step.count:
@@ -153,7 +155,10 @@ class Measurement:
 
     def settle_departures(self, now_ns: int) -> None:
         """Report the requests that left since the last look."""
+        tracks = self.tracker.tracks
         for request_id in self._scheduler.finished_req_ids:
+            if request_id not in tracks:  # reported already
+                continue
             departed = self.tracker.depart(request_id, now_ns)
             if departed is None:
                 continue

@@ -28,6 +28,8 @@ KIND_STEP: Final = 1
 KIND_STEP_MORE: Final = 2
 KIND_REQUEST: Final = 3
 
+_PAIR: Final = struct.Struct("<HH")
+_U16: Final = 0xFFFF
 _SEQUENCE: Final = struct.Struct("<Q")
 _WRITTEN_OFFSET: Final = HEADER.size - 8
 _STEP: Final = struct.Struct("<II QQQQ IIII QQ IIIIIIIIIIII QQ Q d HH".replace(" ", ""))
@@ -66,8 +68,11 @@ class RingWriter:
 
     def step(self, row: StepRow) -> None:
         """Write a step, with further records when it has more distinct latencies than fit in one."""
-        gaps = row.gaps[:MAX_PAIRS]
-        firsts = row.first_tokens[: MAX_PAIRS - len(gaps)]
+        gaps, firsts = row.gaps, row.first_tokens
+        is_much = len(gaps) + len(firsts) > MAX_PAIRS
+        if is_much:
+            gaps = gaps[:MAX_PAIRS]
+            firsts = firsts[: MAX_PAIRS - len(gaps)]
         offset = self._open()
         body = offset + _SEQUENCE.size
         _STEP.pack_into(
@@ -106,7 +111,8 @@ class RingWriter:
         )
         self._pairs(body + _STEP.size, gaps, firsts)
         self._commit(offset)
-        self._more(row.step, row.gaps[len(gaps) :], row.first_tokens[len(firsts) :])
+        if is_much:
+            self._more(row.step, row.gaps[len(gaps) :], row.first_tokens[len(firsts) :])
 
     def request(self, row: RequestRow) -> None:
         """Write a request that left."""
@@ -149,10 +155,10 @@ class RingWriter:
             gaps, firsts = gaps[len(now_gaps) :], firsts[len(now_firsts) :]
 
     def _pairs(self, offset: int, gaps: Pairs, firsts: Pairs) -> None:
-        count = len(gaps) + len(firsts)
-        if count:
-            flat = [number for pairs in (gaps, firsts) for bucket, n in pairs for number in (bucket, min(n, 0xFFFF))]
-            struct.pack_into(f"<{2 * count}H", self._map, offset, *flat)
+        for pairs in (gaps, firsts):
+            for bucket, count in pairs:
+                _PAIR.pack_into(self._map, offset, bucket, min(_U16, count))
+                offset += _PAIR.size
 
     def _open(self) -> int:
         offset = HEADER_SIZE + (self._written % self._capacity) * RECORD_SIZE

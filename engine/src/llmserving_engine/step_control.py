@@ -59,6 +59,7 @@ class StepControl:
         self._plan = StepPlan(self._ceilings.max_num_seqs, self._ceilings.max_num_batched_tokens)
         self._plain_bounds: Bounds | None = None
         self._flags = 0
+        self._has_chunk = False
         self._prefill_possible = False
         self._memory_free = False
 
@@ -150,12 +151,15 @@ class StepControl:
 
     def restore(self) -> None:
         """Undo what holds for one step only. Also called when ``schedule()`` raised."""
-        for request, eligible in self._parked:
-            request.next_decode_eligible_step = eligible
-        self._parked.clear()
+        if self._parked:
+            for request, eligible in self._parked:
+                request.next_decode_eligible_step = eligible
+            self._parked.clear()
         if self._queue is not None:
             self._queue.withdraw()
-        self.scheduler.scheduler_config.long_prefill_token_threshold = self._boot_chunk
+        if self._has_chunk:
+            self._has_chunk = False
+            self.scheduler.scheduler_config.long_prefill_token_threshold = self._boot_chunk
 
     def surrender(self, where: str, error: Exception) -> None:
         """Our own code failed: hand the scheduler back as stock vLLM would run, and say so.
@@ -232,6 +236,7 @@ class StepControl:
             self._flags |= _PREFILL_OPENED
             self._control.progress.prefill_openings = self._guard.openings
         if plan.chunk_tokens:
+            self._has_chunk = True
             scheduler.scheduler_config.long_prefill_token_threshold = max(plan.chunk_tokens, quantum)
 
     def _park(self, plan: StepPlan) -> int:
@@ -246,15 +251,19 @@ class StepControl:
         return decodes
 
     def _look_for_prefill(self, cap: int, parked_prefills: int) -> int:
-        """Note whether prefill is possible as far as cap and memory go; the quantum of this step."""
+        """Note whether prefill is possible as far as cap and memory go; the quantum of this step, 0 when it is not."""
         scheduler = self.scheduler
+        prefilling = len(self.measurement.ledger.prefilling) - parked_prefills
+        if prefilling <= 0 and len(scheduler.running) >= cap:
+            self._prefill_possible = False
+            return 0
         free_tokens = scheduler.kv_cache_manager.block_pool.get_num_free_blocks() * scheduler.block_size
         queue = getattr(scheduler, "kv_holding_waiting", None) or scheduler.waiting
         head = queue.peek_request() if queue else None
         next_prompt = head.num_tokens - head.num_computed_tokens if head is not None else 0
         quantum = self.runtime.quantum.tokens(self._largest_item, next_prompt)
         is_admissible = head is not None and len(scheduler.running) < cap
-        self._prefill_possible = is_admissible or len(self.measurement.ledger.prefilling) > parked_prefills
+        self._prefill_possible = is_admissible or prefilling > 0
         self._memory_free = free_tokens >= (max(next_prompt, quantum) if is_admissible else quantum)
         return quantum
 

@@ -7,7 +7,7 @@ and for each request only where its uninterrupted stream of outputs began. Reque
 """
 
 from bisect import bisect_right
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -58,7 +58,7 @@ class RequestTracker:
         self._targets = Targets()
         self._log = GapLog()
         self._pending: deque[Track] = deque()  # no first token yet, in order of arrival, not overdue
-        self._overdue: dict[str, Track] = {}
+        self._overdue: OrderedDict[str, Track] = OrderedDict()  # its first entry is looked up in each step
 
     # Arrivals and departures
 
@@ -170,7 +170,7 @@ class RequestTracker:
             return
         self._targets = targets
         self._pending = deque(sorted((*self._overdue.values(), *self._pending), key=lambda track: track.arrival_ns))
-        self._overdue = {}
+        self._overdue.clear()
 
     def overdue(self, now_ns: int) -> int:
         """Requests that have had no token for longer than the TTFT target since they arrived."""
@@ -187,9 +187,8 @@ class RequestTracker:
 
     def oldest_ns(self, now_ns: int) -> int:
         """Age of the oldest request without a first token, after ``overdue``; 0 when there is none."""
-        for track in self._overdue.values():
-            return now_ns - track.arrival_ns
-        return max(0, now_ns - self._pending[0].arrival_ns) if self._pending else 0
+        oldest = next(iter(self._overdue.values()), None) or (self._pending[0] if self._pending else None)
+        return 0 if oldest is None else max(0, now_ns - oldest.arrival_ns)
 
     def _waits(self, track: Track) -> bool:
         return not track.first_token_ns and self.tracks.get(track.request.request_id) is track
