@@ -3,6 +3,7 @@
 import typer
 
 from llmserving_lab.bench.cli import bench
+from llmserving_lab.bench.suite_cli import suite
 from llmserving_lab.cluster.cli import cluster_app
 from llmserving_lab.demo.cli import demo
 from llmserving_lab.validate.cli import validate
@@ -16,6 +17,7 @@ app = typer.Typer(
 app.add_typer(cluster_app, name="cluster")
 app.command()(demo)
 app.command()(bench)
+app.command()(suite)
 app.command()(validate)
 
 

@@ -9,12 +9,28 @@ from llmserving_lab.bench.clock import Clock
 from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
 from llmserving_lab.bench.outcome import Targets
 from llmserving_lab.bench.simulation import Simulation, TargetChange
+from llmserving_lab.bench.twin import run_twin
 from llmserving_lab.device.model import load_device
 from llmserving_lab.traces.arrival import Arrival
+from llmserving_lab.traces.load import build_load
+from llmserving_lab.traces.plan import LoadPlan
 
 Run = Callable[..., dict[str, Any]]
 
-_POLICIES = ("default", "static:64x512", "memory", "sla", "memory-sla", "fair", "past-future")
+_POLICIES = (
+    "default",
+    "static:64x512",
+    "memory",
+    "memory-readme",
+    "sla",
+    "memory-sla",
+    "predictive",
+    "oracle",
+    "wait",
+    "nested-wait",
+    "fair",
+    "past-future",
+)
 
 
 def _without_wall(result: dict[str, Any]) -> str:
@@ -149,3 +165,19 @@ def test_time_stands_still_without_work() -> None:
     ).run()
     assert record.steps < 6
     assert 1000.0 < clock.time < 1001.0
+
+
+@pytest.mark.parametrize(("bounds", "kv_tokens"), [((64, 512), 400_000), ((16, 256), 400_000), ((64, 1024), 20_000)])
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_the_twin_agrees_with_the_real_scheduler(bounds: tuple[int, int], kv_tokens: int, asynchronous: bool) -> None:
+    targets = Targets(ttft=0.5, itl=0.03)
+    load = build_load(LoadPlan(kind="conversation", requests=200, rate=8.0, seed=5))
+    device = load_device("rtxpro6000-llama-3.1-8b", asynchronous=asynchronous)
+    twin = run_twin(
+        load, device, targets, max_num_seqs=bounds[0], max_num_batched_tokens=bounds[1], kv_tokens=kv_tokens, warmup=0.0
+    )
+    engine = SchedulerEngine(EngineSettings(*bounds, kv_blocks=kv_tokens // 16, asynchronous=asynchronous))
+    record = Simulation(engine, device, load, [TargetChange(0.0, targets)]).run()
+    good = sum(outcome.is_good() for outcome in record.outcomes)
+    assert 0 < good < 200
+    assert abs(twin.good - good) <= 10
