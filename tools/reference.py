@@ -101,7 +101,7 @@ def template_page() -> str:
         "The result is checked after the merge; a refusal is condition `Accepted` False, reason `TemplateRefused`, with the "
         "field and the rule in its message, and running pods stay as they are. Always: the operator's labels, the container "
         "`engine` and the init containers stay. With the operator's `templatePolicy: Restricted`, the default, also:\n\n"
-        "* no privilege, privilege escalation, added capability, unconfined profile or kernel setting;\n"
+        "* no privilege, added capability, unconfined profile or kernel setting; every container, also one of yours, says `allowPrivilegeEscalation: false` and `capabilities: {drop: [ALL]}`;\n"
         f"* no namespace of the node or of the agent ({', '.join(f'`{field}`' for field in HOST_NAMESPACES)}), no host port;\n"
         f"* volumes of these types only: {volumes};\n"
         "* no Secret that the resource does not name in `model` or `engine`;\n"

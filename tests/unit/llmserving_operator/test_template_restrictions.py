@@ -20,6 +20,8 @@ def pod(**fields: Any) -> dict[str, Any]:
 
 HOST_PATH = {"name": "host", "hostPath": {"path": "/"}}
 
+CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
+
 REFUSED = [
     (pod(hostNetwork=True), "spec.template.spec.hostNetwork"),
     (pod(hostPID=True), "spec.template.spec.hostPID"),
@@ -93,6 +95,19 @@ REFUSED = [
         "spec.initContainers[first].securityContext.privileged",
     ),
     (pod(containers=[{"name": "agent"}]), "spec.containers[agent]: the name is taken"),
+    (engine(securityContext=None), "spec.containers[engine].securityContext.allowPrivilegeEscalation: must be false"),
+    (engine(securityContext={"capabilities": None}), "spec.containers[engine].securityContext.capabilities.drop"),
+    (engine(securityContext={"capabilities": {"drop": ["KILL"]}}), "capabilities.drop: must hold ALL"),
+    (
+        pod(
+            securityContext={"seccompProfile": None},
+            containers=[{"name": "engine", "securityContext": {"seccompProfile": None}}],
+        ),
+        "seccompProfile: must be RuntimeDefault or Localhost",
+    ),
+    (pod(containers=[{"name": "proxy", "image": "envoy"}]), "spec.containers[proxy].securityContext"),
+    (pod(initContainers=[{"name": "fetch", "image": "x"}]), "spec.initContainers[fetch].securityContext"),
+    (engine(env=[{"name": "VLLM_PLUGINS", "value": ""}]), "spec.containers[engine].env[VLLM_PLUGINS]"),
     ({"metadata": {"annotations": {"llmserving.io/policy": "{}"}}}, "metadata.annotations[llmserving.io/policy]"),
 ]
 
@@ -102,8 +117,9 @@ ALLOWED = [
     pod(securityContext={"runAsUser": 1000, "runAsNonRoot": True}),
     pod(volumes=[{"name": "cache", "persistentVolumeClaim": {"claimName": "cache"}}]),
     pod(volumes=[{"name": "token", "secret": {"secretName": "hub"}}]),
-    pod(containers=[{"name": "proxy", "image": "envoy", "securityContext": {"readOnlyRootFilesystem": True}}]),
-    pod(initContainers=[{"name": "fetch", "image": "fetcher"}]),
+    pod(containers=[{"name": "proxy", "image": "envoy", "securityContext": CONFINED}]),
+    pod(initContainers=[{"name": "fetch", "image": "fetcher", "securityContext": CONFINED}]),
+    pod(securityContext={"supplementalGroups": [44]}),
     engine(command=["python3", "-m", "vllm.entrypoints.cli.main", "serve"]),
     engine(volumeMounts=[{"mountPath": "/home/llmserving", "name": "cache"}]),
     engine(env=[{"name": "VLLM_LOGGING_LEVEL", "value": "DEBUG"}]),
