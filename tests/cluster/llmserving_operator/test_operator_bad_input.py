@@ -6,6 +6,11 @@ from typing import Any
 import pytest
 
 Eventually = Callable[..., Any]
+CONFINED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 
 
 def condition(resource: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -60,7 +65,11 @@ def test_another_resources_children_are_not_taken_over(
         ({"spec": {"hostNetwork": True}}, "TemplateRefused", "spec.template.spec.hostNetwork"),
         ({"spec": {"containers": [{"image": "x"}]}}, "TemplateRefused", "every element needs 'name'"),
         ({"spec": {"containers": [{"name": "x", "env": "no"}]}}, "TemplateRefused", "spec.template"),
-        ({"spec": {"containers": [{"name": "Not_A_Name", "image": "x"}]}}, "RejectedByAPIServer", "Not_A_Name"),
+        (
+            {"spec": {"containers": [{"name": "Not_A_Name", "image": "x", "securityContext": CONFINED}]}},
+            "RejectedByAPIServer",
+            "Not_A_Name",
+        ),
         ({"spec": {"restartPolicy": "Never"}}, "RejectedByAPIServer", "restartPolicy"),
         ({"spec": {"tolerations": "all"}}, "RejectedByAPIServer", "tolerations"),
     ],
