@@ -113,8 +113,9 @@ def describe_owner(body: Manifest) -> str:
 
 
 def observe_pods(bodies: Iterable[Manifest]) -> tuple[Pod, ...]:
-    """Pods by name; those that ended are left out."""
-    live = (body for body in bodies if body.get("status", {}).get("phase") not in ("Succeeded", "Failed"))
+    """Pods by name; those that ended, and those that no Deployment made although they bear its labels, are left out."""
+    ours = (body for body in bodies if (owner_of(body) or {}).get("kind") == "ReplicaSet")
+    live = (body for body in ours if body.get("status", {}).get("phase") not in ("Succeeded", "Failed"))
     return tuple(sorted((_observe_pod(body) for body in live), key=lambda pod: pod.name))
 
 

@@ -142,11 +142,12 @@ def deliveries(observation: Observation, document: str, revision: int, now: floa
 
 
 def _lags(observation: Observation, pod: Pod, delivery: Delivery, now: float) -> bool:
-    """Whether a pod's agent answers and acts on an older policy; patience doubles with every attempt."""
+    """Whether a pod's agent answers and has not read the policy; patience doubles with every attempt."""
     report = observation.reports.get(pod.uid)
     if report is None or report.status is None or report.status.policy_error:
         return False
-    taken = report.status.policy_revision
+    seen = report.status.policy_seen_revision
+    taken = report.status.policy_revision if seen is None else seen
     late = now - delivery.at >= LAG_SECONDS * 2 ** min(delivery.attempt, MAX_DOUBLINGS)
     return late and (taken is None or taken < delivery.revision)
 

@@ -7,7 +7,11 @@ from llmserving_operator.observe import Trouble, describe_owner, is_owned, is_pr
 
 
 def pod(name: str = "chat-a", **status: Any) -> dict[str, Any]:
-    return {"metadata": {"name": name, "uid": "u", "namespace": "prod"}, "status": status}
+    owner = {"kind": "ReplicaSet", "name": "chat-1", "uid": "r", "controller": True}
+    return {
+        "metadata": {"name": name, "uid": "u", "namespace": "prod", "ownerReferences": [owner]},
+        "status": status,
+    }
 
 
 def waiting(container: str, reason: str, message: str = "") -> dict[str, Any]:
@@ -18,6 +22,13 @@ def test_ended_pods_are_left_out_and_the_rest_is_sorted() -> None:
     bodies = [pod("b"), pod("c", phase="Succeeded"), pod("a", phase="Running"), pod("d", phase="Failed")]
 
     assert [found.name for found in observe_pods(bodies)] == ["a", "b"]
+
+
+def test_a_pod_that_only_bears_the_labels_is_no_engine() -> None:
+    stranger = pod("stranger")
+    stranger["metadata"]["ownerReferences"] = []
+
+    assert observe_pods([stranger]) == ()
 
 
 def test_reads_readiness_address_and_the_running_agent() -> None:

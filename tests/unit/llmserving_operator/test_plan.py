@@ -279,6 +279,23 @@ class TestDelivery:
 
         assert [step.attempt for step in delivered(plan)] == expected
 
+    def test_an_agent_that_has_read_the_policy_is_left_to_its_engine(
+        self,
+        owner: Identity,
+        settings: Settings,
+        make_spec: MakeSpec,
+        make_observation: MakeObservation,
+        make_pod: Callable[..., Pod],
+        make_agent: Callable[..., AgentStatus],
+    ) -> None:
+        (first,) = delivered(make_plan(owner, make_spec(), make_observation(pods=(make_pod("a"),)), settings, now=0.0))
+        observation = make_observation(
+            pods=(make_pod("a", policy=first.document),),
+            reports={"uid-a": Report(make_agent(policy_revision=None, policy_seen_revision=owner.generation))},
+            deliveries={"uid-a": Delivery(owner.generation, 100.0, 0)},
+        )
+        assert delivered(make_plan(owner, make_spec(), observation, settings, now=160.0)) == []
+
     @pytest.mark.parametrize("silent", [True, False])
     def test_an_agent_that_is_silent_or_refused_the_policy_is_not_patched_again(
         self,
