@@ -38,11 +38,13 @@ def _check_length(trace: Path, requests: int) -> None:
 
 
 def fitted_to_model(arrivals: Iterable[Arrival]) -> list[Arrival]:
-    """Prompts cut so that prompt and answer fit into the model's context."""
-    return [
-        replace(one, prompt_tokens=max(1, min(one.prompt_tokens, LONGEST_TOKENS - one.output_tokens)), content=())
-        for one in arrivals
-    ]
+    """Prompts and answers cut so that both fit into the model's context."""
+    fitted = []
+    for one in arrivals:
+        output = min(one.output_tokens, LONGEST_TOKENS // 2)
+        prompt = min(one.prompt_tokens, LONGEST_TOKENS - output)
+        fitted.append(replace(one, prompt_tokens=prompt, output_tokens=output, content=()))
+    return fitted
 
 
 def describe(arrivals: Sequence[Arrival], settings: DemoSettings) -> str:
