@@ -27,8 +27,6 @@ OVERLOAD = 1.5
 class Pool(Protocol):
     """Executes plans; see `EnginePool`."""
 
-    jobs: int
-
     def submit(self, kind: str, plan: BaseModel) -> Future[dict[str, Any]]:
         """Have one executed."""
         ...
@@ -164,13 +162,15 @@ class Campaign:
 
         The winner's neighbours are run at 3 % above its capacity; one that passes takes its place.
         """
-        found = self._twin(grid_points(), 0.2 * limit)
+        rough = self._twin(grid_points(), 0.2 * limit, self.slices[:1], tolerance=1.15)
+        bar = 0.75 * max(rough.values())
+        found = self._twin([point for point, rate in rough.items() if rate >= bar], bar or 0.1 * limit, self.slices)
         for _ in range(4):
             best = max(found, key=found.__getitem__)
             new = [point for point in neighbours(best) if point not in found]
             if not new:
                 break
-            found |= self._twin(new, 0.95 * found[best])
+            found |= self._twin(new, 0.95 * found[best] or 0.1 * limit, self.slices)
         winner = max(found, key=found.__getitem__)
         self.note(f"best static in the twin {policy_name(winner)}, {found[winner]:.2f} req/s")
         capacity = self._capacity(policy_name(winner), found[winner] or 0.5 * limit)
@@ -196,14 +196,19 @@ class Campaign:
         grid = {policy_name(point): round(rate, 4) for point, rate in sorted(found.items())}
         return name, capacity, {"chosen": name, "passed_at": measured, "twin_grid": grid}
 
-    def _twin(self, points: Sequence[Point], bar: float) -> dict[Point, float]:
+    def _twin(
+        self,
+        points: Sequence[Point],
+        bar: float,
+        slices: tuple[tuple[int, int], ...],
+        *,
+        tolerance: float = TOLERANCE,
+    ) -> dict[Point, float]:
         """Capacities in the twin; 0 for points that do not pass at `bar`."""
         futures = []
         for point in points:
-            plan = TwinPlan(
-                run=self.base.model_copy(update={"policy": policy_name(point)}), slices=self.slices, bar=bar
-            )
-            futures.append(self.pool.submit("twin", plan))
+            run = self.base.model_copy(update={"policy": policy_name(point)})
+            futures.append(self.pool.submit("twin", TwinPlan(run=run, slices=slices, bar=bar, tolerance=tolerance)))
         return {point: future.result()["capacity_rps"] for point, future in zip(points, futures, strict=True)}
 
     def _best_static_at(self, rate: float | None) -> tuple[str, dict[str, float]]:

@@ -14,7 +14,7 @@ from vllm.engine import arg_utils
 from vllm.usage.usage_lib import UsageContext
 
 from llmserving_lab.bench.beside import AgentBeside, Beside, PlannerBeside, catalogue_of, law_of
-from llmserving_lab.bench.capacity import ATTAINMENT, TOLERANCE, WARMUP, find_capacity
+from llmserving_lab.bench.capacity import ATTAINMENT, WARMUP, find_capacity
 from llmserving_lab.bench.clock import Clock
 from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
 from llmserving_lab.bench.outcome import Outcome, Targets, summarise
@@ -207,7 +207,8 @@ def execute_twin(plan: TwinPlan) -> dict[str, Any]:
 
     if not passes(plan.bar):
         return {"capacity_rps": 0.0}
-    return {"capacity_rps": find_capacity(passes, plan.bar * TOLERANCE, known_pass=plan.bar).low}
+    found = find_capacity(passes, plan.bar * 1.2, tolerance=plan.tolerance, known_pass=plan.bar)
+    return {"capacity_rps": found.low}
 
 
 @lru_cache(maxsize=4)

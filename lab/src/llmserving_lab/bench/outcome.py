@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
@@ -60,7 +61,7 @@ class Outcome:
     def gaps(self) -> list[float]:
         """Times between successive tokens."""
         times = self.token_times
-        return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        return [later - earlier for earlier, later in pairwise(times)]
 
     def is_good(self) -> bool:
         """Whether the request met its targets: first token, the percentile of its own gaps, and no gap over five times the target."""
@@ -138,10 +139,7 @@ def _deciles(counted: Sequence[Outcome], good: Sequence[bool]) -> list[float]:
         return []
     order = sorted(range(len(counted)), key=lambda index: counted[index].prompt_tokens)
     edges = [round(part * len(order) / 10) for part in range(11)]
-    return [
-        _round(sum(good[index] for index in order[low:high]) / (high - low))
-        for low, high in zip(edges, edges[1:], strict=False)
-    ]
+    return [_round(sum(good[index] for index in order[low:high]) / (high - low)) for low, high in pairwise(edges)]
 
 
 def _relegated(counted: Sequence[Outcome]) -> float | None:

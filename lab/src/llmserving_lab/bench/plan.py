@@ -89,8 +89,10 @@ class TwinPlan(Description):
         run: The run whose policy gives the bounds; its load is varied.
         slices: `(start, seed)` of each slice.
         bar: Rate that must pass for a search to be worth it.
+        tolerance: Ratio of the bracket's ends at which the search stops.
     """
 
     run: RunPlan
     slices: tuple[tuple[int, int], ...]
     bar: float = Field(gt=0)
+    tolerance: float = Field(default=1.03, gt=1)

@@ -6,13 +6,17 @@ import json
 import os
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from pydantic import BaseModel
+
+from llmserving_lab.environment import EngineEnvironment, engine_environment
 
 INTERPRETER_VARIABLE = "LLMSERVING_ENGINE_PYTHON"
 """Names another interpreter that has vLLM, over the environment that the lab builds."""
@@ -35,24 +39,24 @@ class EnginePool:
             jobs: Runs at a time.
         """
         python, environment = engine_python()
-        command = [str(python), "-m", "llmserving_lab.bench.worker", "--jobs", str(jobs)]
         self._process = subprocess.Popen(
-            command,
+            [str(python), "-m", "llmserving_lab.bench.worker", "--jobs", str(jobs)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=dict(environment),
         )
-        self.jobs = jobs
+        if self._process.stdin is None or self._process.stdout is None or self._process.stderr is None:
+            raise RunError("the engine's process has no pipes")
+        self._plans = self._process.stdin
         self._waiting: dict[int, Future[dict[str, Any]]] = {}
         self._lock = threading.Lock()
         self._count = 0
-        self._ready = threading.Event()
-        self._complaints: list[str] = []
-        self._readers = [threading.Thread(target=target, daemon=True) for target in (self._read, self._listen)]
-        for reader in self._readers:
-            reader.start()
+        self._ended = False
+        self._complaints: deque[str] = deque(maxlen=50)
+        for target, stream in ((self._read, self._process.stdout), (self._listen, self._process.stderr)):
+            threading.Thread(target=target, args=(stream,), daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -67,35 +71,21 @@ class EnginePool:
         """Have a plan executed. The future's exception is a `RunError` with one clear line."""
         future: Future[dict[str, Any]] = Future()
         with self._lock:
+            if self._ended:
+                future.set_exception(RunError(self._reason()))
+                return future
             number = self._count
             self._count += 1
             self._waiting[number] = future
-        line = json.dumps({"id": number, "kind": kind, "plan": plan.model_dump(mode="json")})
-        try:
-            assert self._process.stdin is not None
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-        except (BrokenPipeError, OSError):
-            self._fail()
+            line = json.dumps({"id": number, "kind": kind, "plan": plan.model_dump(mode="json")})
+            with suppress(OSError):  # a process that has ended is noticed where its answers are read
+                self._plans.write(line + "\n")
+                self._plans.flush()
         return future
 
-    def wait_ready(self) -> None:
-        """Wait until vLLM is loaded.
-
-        Raises:
-            RunError: the engine's environment does not work.
-        """
-        self._ready.wait()
-        if self._process.poll() is not None:
-            raise RunError(self._reason())
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+    def _read(self, answers: IO[str]) -> None:
+        for line in answers:
             answer = json.loads(line)
-            if answer.get("ready"):
-                self._ready.set()
-                continue
             with self._lock:
                 future = self._waiting.pop(answer["id"])
             if "error" in answer:
@@ -103,30 +93,25 @@ class EnginePool:
             else:
                 future.set_result(answer["result"])
         self._process.wait()
-        self._ready.set()
-        self._fail()
+        with self._lock:
+            self._ended = True
+            undone = list(self._waiting.values())
+            self._waiting.clear()
+        for future in undone:
+            future.set_exception(RunError(self._reason()))
 
-    def _listen(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self._complaints = [*self._complaints[-50:], line.rstrip()]
+    def _listen(self, complaints: IO[str]) -> None:
+        for line in complaints:
+            if line.strip():
+                self._complaints.append(line.rstrip())
 
     def _reason(self) -> str:
-        last = next((line for line in reversed(self._complaints) if line.strip()), "no output")
+        last = self._complaints[-1] if self._complaints else "no output"
         return f"the engine's process ended with code {self._process.returncode}: {last}"
-
-    def _fail(self) -> None:
-        with self._lock:
-            waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_exception(RunError(self._reason()))
 
 
 def engine_python() -> tuple[Path, Mapping[str, str]]:
     """Interpreter that has vLLM, and the environment variables to run it with; built now where it is missing."""
-    from llmserving_lab.environment import EngineEnvironment, engine_environment
-
     chosen = os.environ.get(INTERPRETER_VARIABLE)
     if chosen:
         sources = Path(__file__).resolve().parents[4]

@@ -190,8 +190,7 @@ class Simulation:
                 if tokens == 1:
                     decodes += 1
                     context_sum += context
-                    if context > context_max:
-                        context_max = context
+                    context_max = max(context_max, context)
                     continue
             prefill.append((tokens, context - tokens))
         return StepBatch(tuple(prefill), decodes, context_sum, context_max, len(sampling)), sampling

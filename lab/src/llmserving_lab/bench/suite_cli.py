@@ -47,7 +47,7 @@ def suite(
     try:
         if unknown:
             raise FlagError(
-                f"--only {only}: no such cell {sorted(unknown)[0]!r}; there are {', '.join(c.name for c in cells)}"
+                f"--only {only}: no such cell {min(unknown)!r}; there are {', '.join(c.name for c in cells)}"
             )
         cells = tuple(cell for cell in cells if not wanted or cell.name in wanted)
         missing = sorted({cell.trace for cell in cells} & (set(_TRACES) - set(files)))

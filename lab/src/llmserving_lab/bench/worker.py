@@ -21,8 +21,6 @@ from multiprocessing import get_context
 from threading import Lock
 from typing import Any
 
-READY = {"ready": True}
-
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
@@ -37,7 +35,7 @@ def main() -> None:
     )  # vLLM prints; answers have the real standard output to themselves
     logging.disable(logging.WARNING)
 
-    from llmserving_lab.bench import execution  # imports vLLM
+    from llmserving_lab.bench import execution  # noqa: PLC0415 imports vLLM, which prints
 
     execution.warm_up()
     lock = Lock()
@@ -50,7 +48,6 @@ def main() -> None:
         say(_answer(number, done))
 
     with ProcessPoolExecutor(jobs, mp_context=get_context("fork"), initializer=_quiet) as pool:
-        say(READY)
         for line in sys.stdin:
             task = json.loads(line)
             future = pool.submit(execution.execute, task["kind"], task["plan"])
@@ -58,7 +55,7 @@ def main() -> None:
 
 
 def _quiet() -> None:
-    import torch
+    import torch  # noqa: PLC0415 there once vLLM is
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a killed parent leaves no run behind
     torch.set_num_threads(1)

@@ -94,7 +94,7 @@ class Together:
 
 
 HARDER: dict[str, Callable[[int], Disturbance]] = {
-    "noise": lambda seed: Noise(seed),
+    "noise": Noise,
     "throttling": lambda _: Slowdown(times_slower=1.25, period=60.0, duration=15.0, start=20.0),
     "neighbour": lambda _: Slowdown(times_slower=1.5, period=13.0, duration=2.0, start=5.0),
 }

@@ -41,19 +41,18 @@ def build_load(plan: LoadPlan) -> list[Arrival]:
         times = arrival_times(pattern, plan.requests, plan.rate, generator)
         arrivals = generate(plan.kind, times, generator)
     else:
-        arrivals = _slice(plan, generator)
+        arrivals = _slice(plan, plan.trace, generator)
     if plan.abort_after is None:
         return arrivals
     return [replace(arrival, abort_after=plan.abort_after, retries=plan.retries) for arrival in arrivals]
 
 
-def _slice(plan: LoadPlan, generator: random.Random) -> list[Arrival]:
-    assert plan.trace is not None
-    rows = trace_rows(plan.trace)
+def _slice(plan: LoadPlan, trace: str, generator: random.Random) -> list[Arrival]:
+    rows = trace_rows(trace)
     end = plan.start + plan.requests
     if end > len(rows):
         raise TraceError(
-            f"{plan.trace}: has {len(rows)} rows; {plan.requests} requests from row {plan.start} on need {end} (--requests)"
+            f"{trace}: has {len(rows)} rows; {plan.requests} requests from row {plan.start} on need {end} (--requests)"
         )
     chosen = rows[plan.start : end]
     if plan.arrivals != "own":

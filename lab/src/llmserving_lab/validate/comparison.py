@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from llmserving_lab.bench.outcome import Outcome, percentile
@@ -67,11 +68,7 @@ def compare(
     real_span = max(request.last_token for request in recording.requests)
     span = max(outcome.token_times[-1] for outcome in outcomes)
     figures.append(Figure("throughput", "tok/s", tokens / real_span, sum(len(o.token_times) for o in outcomes) / span))
-    real_gaps = [
-        later - earlier
-        for request in recording.requests
-        for earlier, later in zip(request.token_times, request.token_times[1:], strict=False)
-    ]
+    real_gaps = [later - earlier for request in recording.requests for earlier, later in pairwise(request.token_times)]
     if real_gaps:
         gaps = [gap for outcome in outcomes for gap in outcome.gaps()]
         figures += [
