@@ -63,9 +63,22 @@ def render(state: LiveState, now: float) -> RenderableType:
             (f"{failed} failed", "bold red" if failed else "green"),
         ),
     )
-    bar = ProgressBar(total=state.script.seconds, completed=elapsed)
+    bar = Table.grid(expand=True)
+    bar.add_row(ProgressBar(total=state.script.seconds, completed=elapsed))
+    engines = sorted(state.engines.values(), key=lambda engine: engine.pod)
+    parts = (
+        head,
+        bar,
+        "",
+        _latencies(state, now, elapsed),
+        "",
+        _engines(engines),
+        _decisions(engines),
+        "",
+        _edits(state),
+    )
     return Panel(
-        Group(head, bar, _latencies(state, now, elapsed), _engines(list(state.engines.values())), _edits(state)),
+        Group(*parts),
         title="LLMServing demo",
         border_style="cyan",
     )
@@ -92,7 +105,7 @@ def _engines(engines: Sequence[Observation]) -> Table:
     table = Table(expand=True, box=None, padding=(0, 1))
     for title in ("engine", "mode", "requested", "applied", "effective", "running", "waiting", "KV"):
         table.add_column(title, justify="right" if title in {"running", "waiting", "KV"} else "left")
-    for one in sorted(engines, key=lambda engine: engine.pod):
+    for one in engines:
         kv = "-" if one.kv_usage is None else f"{one.kv_usage:.0%}"
         table.add_row(
             one.pod.rpartition("-")[2],
@@ -104,7 +117,16 @@ def _engines(engines: Sequence[Observation]) -> Table:
             str(one.waiting),
             kv,
         )
-        table.add_row("", Text(one.reason, "cyan"), Text(one.message, "dim", overflow="ellipsis", no_wrap=True))
+    return table
+
+
+def _decisions(engines: Sequence[Observation]) -> Table:
+    table = Table.grid(expand=True, padding=(0, 1))
+    for _ in range(2):
+        table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    for one in engines:
+        table.add_row(Text(f" {one.pod.rpartition('-')[2]}"), Text(one.reason, "cyan"), Text(one.message, "dim"))
     return table
 
 
