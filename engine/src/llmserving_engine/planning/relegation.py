@@ -14,7 +14,7 @@ CAP: Final = 0.2
 """Largest share for the sake of `WAIT`: beyond it, requests that can still be served in time would be lost for them."""
 WAIT: Final = 4.5
 """They should have started by so many TTFT targets after arrival (five, less the time of their own prefill)."""
-LAST_CAP: Final = 0.9
+LAST_CAP: Final = 0.75
 """Largest share for the sake of `LAST_WAIT`. What would need more is an overload that the share cannot end."""
 LAST_WAIT: Final = 13.0
 """Where `WAIT` cannot be kept, they should have started by so many TTFT targets after arrival."""

@@ -99,6 +99,9 @@ class StepModel:
 
 TRIM_UP: Final = 0.2
 TRIM_DOWN: Final = 0.05
+TRIM_AT_ONCE: Final = 0.7
+SLOW: Final = 1.06
+"""Two steps of a kind in a row that took so much longer than predicted are a slower device, not noise."""
 TRIM_CLIP: Final = 2.0
 """One step moves the trim by no more than this says: an outlier is not a trend."""
 
@@ -113,6 +116,7 @@ class Trim:
     def __init__(self, model: StepTimes | None) -> None:
         self.model = model
         self._factors = [1.0] * (KINDS + 1)
+        self._was_slow = [False] * (KINDS + 1)
         self.value = 1.0
         """The factor applied last."""
 
@@ -140,7 +144,14 @@ class Trim:
         ratio = seconds / self.model.seconds(prefill, pairs, decodes, context)
         ratio = min(max(ratio, 1.0 / TRIM_CLIP), TRIM_CLIP)
         factor = self._factors[kind]
-        factor += (TRIM_UP if ratio > factor else TRIM_DOWN) * (ratio - factor)
+        is_slow = ratio > SLOW * factor
+        is_pace = is_slow and self._was_slow[kind]
+        self._was_slow[kind] = is_slow
+        weight = TRIM_DOWN if ratio < factor else TRIM_AT_ONCE if is_pace else TRIM_UP
+        change = 1.0 + weight * (ratio / factor - 1.0)
+        if is_pace and kind < KINDS:  # a slower device slows every kind of step
+            self._factors = [max(other, min(other * change, ratio)) for other in self._factors]
+        factor *= change
         self._factors[kind] = self.value = factor
 
 

@@ -61,9 +61,27 @@ def test_the_trim_follows_a_slower_device_within_steps_and_a_faster_one_slowly()
     assert trim.seconds(0, 0, 32, 32_000) > 1.05 * fast
 
 
-def test_the_trim_of_one_kind_of_step_leaves_the_others_alone():
+def test_steps_of_one_kind_in_a_row_that_are_too_slow_raise_all_kinds():
     trim = Trim(StepModel(COEFFICIENTS))
     before = trim.seconds(256, 32_768, 0, 0)
-    for _ in range(20):
-        trim.observe(0, 0, 32, 32_000, 1.0)
+    slow = 1.5 * trim.seconds(0, 0, 32, 32_000)
+    for _ in range(4):
+        trim.observe(0, 0, 32, 32_000, slow)
+    assert 1.3 * before < trim.seconds(256, 32_768, 0, 0) <= 1.5 * before
+
+
+def test_a_single_slow_step_is_an_outlier():
+    trim = Trim(StepModel(COEFFICIENTS))
+    before, usual = trim.seconds(256, 32_768, 0, 0), trim.seconds(0, 0, 32, 32_000)
+    trim.observe(0, 0, 32, 32_000, 5 * usual)
+    trim.observe(0, 0, 32, 32_000, usual)
+    assert trim.seconds(256, 32_768, 0, 0) == before
+    assert trim.seconds(0, 0, 32, 32_000) < 1.25 * usual
+
+
+def test_quick_steps_of_one_kind_leave_the_others_alone():
+    trim = Trim(StepModel(COEFFICIENTS))
+    before = trim.seconds(256, 32_768, 0, 0)
+    for _ in range(50):
+        trim.observe(0, 0, 32, 32_000, 0.005)
     assert trim.seconds(256, 32_768, 0, 0) == before

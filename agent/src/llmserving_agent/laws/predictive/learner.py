@@ -32,6 +32,8 @@ FULL_WEIGHT: Final = 8.0
 DRIFT: Final = 0.06
 """From this median difference to earlier steps like them on, the device is taken to have changed its pace."""
 DRIFT_STEPS: Final = 15
+DRIFT_PATIENCE: Final = 2
+"""Rounds in which steps of another pace are set aside: what is over within two seconds is not learned."""
 LONGEST: Final = 10.0
 """Seconds beyond which a step is no step but a pause (a sleeping engine, a debugger)."""
 
@@ -66,12 +68,14 @@ class Learner:
         steps: Steps learned from.
         model: Newest fit; None while too little was seen.
         errors: Relative errors of the newest predictions, positive where the step took longer.
+        drifting: Rounds in a row in which the device seemed to have another pace.
     """
 
     memory: StepMemory = field(default_factory=StepMemory)
     steps: int = 0
     model: Learned | None = None
     errors: tuple[float, ...] = ()
+    drifting: int = 0
 
     def learned(self, records: Iterable[StepRecord]) -> Learner:
         """With these steps taken in; those of unknown duration are passed over."""
@@ -85,6 +89,8 @@ class Learner:
             fresh = [sample.seconds / self.model.seconds(sample) - 1.0 for sample in samples]
             errors = (*errors, *fresh)[-ERRORS:]
             drift = self._drift(samples)
+            if drift is not None and self.drifting < DRIFT_PATIENCE:
+                return replace(self, errors=errors, drifting=self.drifting + 1)
             if drift is not None:
                 known = StepMemory().with_steps(samples)
                 memory = memory.scaled(1.0 + drift, frozenset(known.cells))

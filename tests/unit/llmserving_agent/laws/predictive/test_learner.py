@@ -58,12 +58,19 @@ def test_noise_does_not_lead_the_model_astray():
     assert 0.03 < learner.model.error < 0.2
 
 
-def test_a_slower_device_is_noticed_at_once_also_for_steps_not_seen_since():
+def test_a_slower_device_is_noticed_within_three_rounds_also_for_steps_not_seen_since():
     learner = trained()
-    slower = [one for one in steps(400, 3, pace=1.3) if not one.prefill]
-    learner = learner.with_samples(slower[:60]).refitted()
+    slower = [one for one in steps(800, 3, pace=1.3) if not one.prefill]
+    for start in (0, 60, 120):
+        learner = learner.with_samples(slower[start : start + 60]).refitted()
     mixed = [one for one in steps(400, 4, pace=1.3) if one.prefill and one.decodes]
     assert worst(learner, mixed) < 0.12
+
+
+def test_a_disturbance_of_a_second_is_not_learned():
+    learner = trained()
+    disturbed = learner.with_samples(steps(100, 3, pace=1.5)).refitted()
+    assert worst(disturbed, steps(300, 4)) == worst(learner, steps(300, 4))
 
 
 def test_steps_that_all_look_alike_do_not_make_it_forget_the_others():
