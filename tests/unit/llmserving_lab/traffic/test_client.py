@@ -82,9 +82,7 @@ async def test_the_next_request_leaves_before_the_last_has_ended(engine: tuple[P
     assert max(one.sent for one in records) < min(one.ended for one in records)
 
 
-@pytest.mark.parametrize(
-    ("prompt_tokens", "said"), [(500, "HTTP 500: no"), (13, "the answer broke off"), (17, "boom")]
-)
+@pytest.mark.parametrize(("prompt_tokens", "said"), [(500, "HTTP 500: no"), (13, "the answer broke off"), (17, "boom")])
 async def test_an_answer_that_fails_is_reported_with_the_reason(
     engine: tuple[PlayedEngine, Endpoint], prompt_tokens: int, said: str
 ) -> None:
