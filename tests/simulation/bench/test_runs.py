@@ -10,7 +10,7 @@ from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
 from llmserving_lab.bench.outcome import Targets
 from llmserving_lab.bench.simulation import Simulation, TargetChange
 from llmserving_lab.bench.twin import run_twin
-from llmserving_lab.device.model import load_device
+from llmserving_lab.device.model import StepBatch, load_device
 from llmserving_lab.traces.arrival import Arrival
 from llmserving_lab.traces.load import build_load
 from llmserving_lab.traces.plan import LoadPlan
@@ -77,8 +77,6 @@ def test_one_request_alone_takes_the_time_of_its_steps() -> None:
     device = load_device("h200-qwen3-8b", asynchronous=False)
     engine = SchedulerEngine(EngineSettings(8, 2048, kv_blocks=1000, asynchronous=False))
     record = Simulation(engine, device, [Arrival(5.0, 100, 3)], [TargetChange(0.0, Targets(1.0, 0.1))]).run()
-    from llmserving_lab.device.batch import StepBatch
-
     steps = [StepBatch(((100, 0),), sampled=1), StepBatch((), 1, 101, 101, 1), StepBatch((), 1, 102, 102, 1)]
     expected = 5.0
     for batch, token in zip(steps, record.outcomes[0].token_times, strict=True):

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmserving_lab.device.batch import StepBatch, StepCost
-from llmserving_lab.device.coefficients import is_shipped_device, load_coefficients
+from llmserving_lab.device.coefficients import is_shipped_device, load_coefficients, shipped_devices
 from llmserving_lab.device.disturbance import Disturbance, NoDisturbance
 from llmserving_lab.device.kernels import Kernels
 from llmserving_lab.device.memory import Memory
-from llmserving_lab.device.profile import load_profile
+from llmserving_lab.device.profile import ProfileError, load_profile
 
 __all__ = ["DeviceModel", "Host", "Links", "StepBatch", "StepCost", "load_device"]
 
@@ -164,6 +164,10 @@ def load_device(source: str | Path, *, asynchronous: bool = True, layers: int | 
             layers=fitted.layers,
             hidden_bytes=fitted.hidden_bytes,
             caveats=fitted.caveats,
+        )
+    if not path.is_dir():
+        raise ProfileError(
+            f"{source}: no such profile folder or coefficient file; shipped devices are {', '.join(shipped_devices())}"
         )
     profile = load_profile(path, layers=layers)
     caveats = list(profile.caveats)

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,8 +126,6 @@ def test_every_shipped_device_has_a_source_and_a_plausible_step(name: str) -> No
 
 
 def test_a_fit_reproduces_the_profile_it_was_made_from(profile: Path, tmp_path: Path) -> None:
-    import json
-
     file = tmp_path / "fitted.json"
     file.write_text(json.dumps(fit_coefficients(profile, source="the test's profile")))
     fitted, measured = load_device(str(file)), load_device(profile)
@@ -168,9 +167,14 @@ def test_a_bad_profile_gets_one_line_with_file_row_and_what_is_wrong(
     assert "\n" not in str(raised.value)
 
 
-def test_a_missing_folder_says_what_should_be_there(tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match=r"no such profile folder; it should hold dense\.csv"):
+def test_a_missing_folder_names_the_shipped_devices(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match="no such profile folder or coefficient file; shipped devices are h200"):
         load_device(tmp_path / "nothing")
+
+
+def test_an_empty_folder_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"meta\.yaml: missing"):
+        load_device(tmp_path)
 
 
 def test_a_missing_coefficient_file_names_the_shipped_ones() -> None:
