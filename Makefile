@@ -72,7 +72,7 @@ engine-env: setup ## Build the environment with real vLLM that the simulated dev
 
 ##@ Demo
 .PHONY: demo
-demo: setup tools ## The main job on this machine: a cluster, engines, traffic, edits, a report (TRACE=, KUBECONFIG=)
+demo: setup ## The main job on this machine: a cluster, engines, traffic, edits, a report (TRACE=, KUBECONFIG=)
 	@TRACE="$(TRACE)" $(VENV)/bin/llmserving-lab demo
 
 ##@ Tests

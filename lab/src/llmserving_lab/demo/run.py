@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmserving_lab.cluster.progress import say, step
+from llmserving_lab.cluster.tools import CONTROL_PLANE, NODE, Toolchain
 from llmserving_lab.demo import install
 from llmserving_lab.demo.load import demo_load, describe
 from llmserving_lab.demo.prometheus import Prometheus, run_prometheus, targets_of
@@ -71,6 +72,8 @@ def run_demo(settings: DemoSettings, script: Script | None = None) -> DemoOutcom
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     arrivals = demo_load(settings, script.seconds - 2)
+    with watch.time("programs"):
+        Toolchain().find(["kubectl", "prometheus"] if settings.kubeconfig else [*CONTROL_PLANE, *NODE, "prometheus"])
     with watch.time("engine environment"):
         environment = engine_environment()
     with watch.time("images"):
