@@ -1,0 +1,51 @@
+"""The predictive law as in production, agent and plug-in, on vLLM's own scheduler in virtual time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_near_capacity_it_serves_well_what_the_default_serves_badly(run: Run, asynchronous: bool) -> None:
+    ours, default = (run(policy, asynchronous=asynchronous) for policy in ("predictive", "default"))
+    assert ours["completed"] == ours["arrived"]
+    assert ours["attainment"] > 0.9
+    assert ours["attainment"] > default["attainment"] + 0.3
+
+
+def test_far_beyond_capacity_goodput_does_not_collapse(run: Run) -> None:
+    ours, tuned = (run(policy, load__rate=16.0) for policy in ("predictive", "static:512x512"))
+    assert ours["completed"] == ours["arrived"]
+    assert ours["goodput_rps"] > 1.4 * tuned["goodput_rps"]
+
+
+def test_learning_costs_little_against_knowing_everything(run: Run) -> None:
+    assert run("predictive")["attainment"] > run("oracle")["attainment"] - 0.05
+
+
+def test_noise_and_throttling_are_followed(run: Run) -> None:
+    device = {"source": "rtxpro6000-llama-3.1-8b", "harder": ["noise", "throttling"]}
+    assert run("predictive", device=device, load__rate=5.0)["attainment"] > 0.9
+
+
+def test_an_edited_target_is_kept_soon_after_the_edit(run: Run) -> None:
+    edited = [{"ttft": 2.0, "itl": 0.05}, {"time": 20.0, "ttft": 2.0, "itl": 0.03}]
+    result = run("predictive", targets=edited, load__rate=4.0)
+    assert result["attainment"] > 0.9
+    assert result["itl_p50_s"] < 0.03
+
+
+def test_where_memory_binds_no_token_is_lost_and_preemptions_are_few(run: Run) -> None:
+    result = run("predictive", kv_tokens=30_000, load__rate=6.0)
+    assert result["completed"] == result["arrived"]
+    assert result["preemptions"] < 0.1 * result["arrived"]
+
+
+def test_long_prompts_do_not_starve(run: Run) -> None:
+    result = run("predictive", load__rate=10.0)
+    assert result["completed"] == result["arrived"]
+    assert result["attainment_by_prompt_decile"][-1] > 0.4
+    assert result["ttft_max_s"] < 60.0
