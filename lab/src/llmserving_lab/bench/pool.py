@@ -45,7 +45,7 @@ class EnginePool:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=dict(environment),
+            env={**environment, "PYTHONHASHSEED": "0"},  # the order of sets of names must not change from run to run
         )
         if self._process.stdin is None or self._process.stdout is None or self._process.stderr is None:
             raise RunError("the engine's process has no pipes")

@@ -10,29 +10,35 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmserving_engine.planning.predictive import Predictive
-from llmserving_engine.planning.protocol import ParameterError, PlannerFactory, StepPlanner
+from llmserving_engine.planning.protocol import ParameterError, PlannerFactory, StepPlan, StepPlanner, StepView
 from llmserving_engine.planning.settings import read_settings
 from llmserving_lab.device.disturbance import NoDisturbance
 from llmserving_lab.device.model import DeviceModel, StepBatch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeviceTimes:
-    """Step times as the simulated device will make them, but for its disturbances and for chunks' shapes."""
+    """Step times as the simulated device will make them, but for its disturbances and for the shapes of several chunks.
+
+    Attributes:
+        device: The device.
+        longest: Longest context among the running requests, which the aggregates of a step leave out.
+    """
 
     device: DeviceModel
+    longest: int = 0
 
     def seconds(self, prefill: int, pairs: float, decodes: int, context: int) -> float:
         """Duration of a step, see `llmserving_engine.planning.step_model.StepTimes`."""
         chunks: tuple[tuple[int, int], ...] = ()
         if prefill:
             chunks = ((prefill, max(0, round(pairs / prefill - prefill / 2))),)
-        mean = context // decodes if decodes else 0
-        return self.device.step_seconds(StepBatch(chunks, decodes, context, mean, decodes + bool(prefill))).seconds
+        longest = max(self.longest, context // decodes) if decodes else 0
+        return self.device.step_seconds(StepBatch(chunks, decodes, context, longest, decodes + bool(prefill))).seconds
 
     @property
     def error(self) -> float:
-        """What the aggregates leave out: which of several chunks is how long, and the longest context."""
+        """None: what is left out is smaller than the planner's least guard band."""
         return 0.0
 
 
@@ -43,11 +49,16 @@ class Oracle(Predictive):
 
     def __init__(self, device: DeviceModel, outputs: Sequence[int]) -> None:
         """Take the device without its disturbances, and the output lengths of the load."""
-        times = DeviceTimes(replace(device, disturbance=NoDisturbance()))
-        super().__init__(replace(read_settings({}), model=times))
+        self._device_times = DeviceTimes(replace(device, disturbance=NoDisturbance()))
+        super().__init__(replace(read_settings({}), model=self._device_times))
         for tokens in outputs:
             self._lengths.end(tokens)
         self._lengths.refresh(())
+
+    def plan(self, view: StepView) -> StepPlan:
+        """Decide the coming step, knowing the longest context in it."""
+        self._device_times.longest = max((request.num_computed_tokens for request in view.running), default=0) + 1
+        return super().plan(view)
 
 
 def oracle_factory(device: DeviceModel, outputs: Sequence[int]) -> PlannerFactory:
