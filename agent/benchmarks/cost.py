@@ -73,7 +73,7 @@ def stand_in(folder: Path, steps_per_second: float) -> None:
     control = ControlState.create(clock, FACTS, Contract(MODE_FULL, ok=True), Bounds(512, 8192), Bounds(256, 8192))
     ControlServer(folder / socket_name(0), control, Heartbeat(clock.monotonic_ns()), lambda: True).start()
     ring = RingWriter(folder / ring_name(0), clock.monotonic_ns())
-    noise = Random(1)  # noqa: S311  not for secrets
+    noise = Random(1)
     period = 1 / steps_per_second
     due = time.monotonic()
     while True:
@@ -124,7 +124,7 @@ def wait_for(url: str, log: Path, limit_seconds: float = 60.0) -> None:
     end = time.monotonic() + limit_seconds
     while time.monotonic() < end:
         try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310  a URL of our own
+            with urllib.request.urlopen(url, timeout=5):
                 return
         except OSError:
             time.sleep(0.2)
