@@ -88,7 +88,7 @@ def measure(running: int, waiting: int, steps: int, asynchronous: bool, live: bo
         live: With the plug-in; without it only vLLM's own time is measured.
         clock: Key of ``CLOCKS``.
     """
-    chance = random.Random(1)  # noqa: S311  (a workload)
+    chance = random.Random(1)
     now = CLOCKS[clock]
     stopwatch = Stopwatch(clock)
     folder = tempfile.TemporaryDirectory()
