@@ -141,19 +141,35 @@ def resource(images: Mapping[str, Image], environment: EngineEnvironment, *, rep
     return manifest
 
 
-def apply(site: Site, manifest: Mapping[str, Any], path: Path) -> None:
-    """Write the manifest and `kubectl apply` it."""
+def apply(site: Site, manifest: Mapping[str, Any], path: Path) -> float:
+    """Write the manifest and `kubectl apply` it; returns when that began (`time.monotonic`).
+
+    Raises:
+        ClusterError: there is a resource of that name, which is not the demo's to change.
+    """
+    if any(one["metadata"]["name"] == NAME for one in site.objects("llmservings", NAMESPACE)):
+        raise ClusterError(
+            f"LLMServing {NAME} is already in namespace {NAMESPACE}; the demo leaves it alone. If an earlier demo left "
+            f"it there: kubectl delete llmserving {NAME} --namespace={NAMESPACE}, then run the demo again"
+        )
     path.write_text(yaml.safe_dump(dict(manifest), sort_keys=False))
+    start = time.monotonic()
     site.kubectl("apply", f"--filename={path}", f"--namespace={NAMESPACE}")
+    return start
 
 
-def wait_ready(site: Site) -> float:
-    """Wait until the resource is Ready; returns the seconds it took from this call.
+def delete(site: Site) -> None:
+    """Delete the resource; nothing happens where it is gone already, or its cluster is."""
+    with contextlib.suppress(ClusterError):
+        site.kubectl("delete", "llmserving", NAME, f"--namespace={NAMESPACE}", "--ignore-not-found", "--wait=false")
+
+
+def wait_ready(site: Site, start: float) -> float:
+    """Wait until the resource is Ready; returns the seconds since `start` (`time.monotonic`).
 
     Raises:
         ClusterError: it is not Ready in time; the message holds its conditions and the pods' state.
     """
-    start = time.monotonic()
     conditions: list[dict[str, Any]] = []
     with step(f"waiting until {NAME} is Ready"):
         while time.monotonic() - start < READY_SECONDS:

@@ -22,7 +22,7 @@ from llmserving_lab.demo.report import write_report
 from llmserving_lab.demo.result import Surroundings, result
 from llmserving_lab.demo.script import Script, standard_script
 from llmserving_lab.demo.session import serve_and_edit
-from llmserving_lab.demo.settings import DEVICE, MODEL, NAME, NAMESPACE, DemoSettings
+from llmserving_lab.demo.settings import DEVICE, MODEL, NAMESPACE, DemoSettings
 from llmserving_lab.demo.site import Site, open_site
 from llmserving_lab.demo.timeline import Run
 from llmserving_lab.environment import EngineEnvironment, engine_environment
@@ -89,8 +89,9 @@ def run_demo(settings: DemoSettings, script: Script | None = None) -> DemoOutcom
             manifest = install.resource(images, environment, replicas=settings.replicas)
             if settings.kubeconfig is not None:
                 manifest["spec"]["engine"]["resources"].pop("limits")  # its nodes may have no GPU
-            install.apply(site, manifest, output / "chat.yaml")
-            ready_seconds = install.wait_ready(site)
+            applied_at = install.apply(site, manifest, output / "chat.yaml")
+            stack.callback(install.delete, site)  # however the demo ends
+            ready_seconds = install.wait_ready(site, applied_at)
         say(site.kubectl("get", "llms", f"--namespace={NAMESPACE}").rstrip())
         before = install.engine_pods(site)
         prometheus = stack.enter_context(
@@ -115,7 +116,7 @@ def run_demo(settings: DemoSettings, script: Script | None = None) -> DemoOutcom
         )
         tables = {"kubectl get llms -o wide": site.kubectl("get", "llms", f"--namespace={NAMESPACE}", "--output=wide")}
         with watch.time("deletion"), step("deleting the resource"):
-            site.kubectl("delete", "llmserving", NAME, f"--namespace={NAMESPACE}", "--wait=false")
+            install.delete(site)
     document = result(run, surroundings)
     (output / "result.json").write_text(json.dumps(document, indent=2) + "\n")
     (output / "requests.jsonl").write_text("".join(record.to_json() + "\n" for record in run.records))
