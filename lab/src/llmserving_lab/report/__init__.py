@@ -1,0 +1,1 @@
+"""The report: result files of the bench as one page of figures."""
