@@ -65,6 +65,7 @@ def rates_figure(section: Section, numbers: Colours) -> go.Figure | None:
         y=ATTAINMENT,
         line={"color": TARGET, "width": 1.5, "dash": "dash"},
         annotation={"text": f"{ATTAINMENT:g}", "font": {"color": TARGET}},
+        annotation_position="bottom right",
         row=1,
         col=1,
     )
@@ -72,7 +73,7 @@ def rates_figure(section: Section, numbers: Colours) -> go.Figure | None:
         x=[low, high],
         y=[low, high],
         mode="lines",
-        name="every request good",
+        name="all that arrive",
         line={"color": GREY, "width": 1, "dash": "dot"},
         hoverinfo="skip",
         row=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -143,5 +144,6 @@ def _first(error: ValidationError) -> str:
         return f"{field or 'content'}: should be {'`bench`' if field else 'a JSON object'}; is this {_ORIGIN}?"
     if what["type"] == "missing":
         return f"{field} is missing"
-    found = "" if isinstance(what["input"], dict | list) else f", not {str(what['input'])[:40]!r}"
-    return f"{field}: {what['msg'][0].lower()}{what['msg'][1:]}{found}"
+    there = what["input"]
+    found = "" if isinstance(there, dict | list) else f", not {json.dumps(there, default=str)[:40]}"
+    return f"{field}: {what['msg'].removeprefix('Input ')}{found}"

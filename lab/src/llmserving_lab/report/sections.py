@@ -167,7 +167,11 @@ def _measured_twice(group: Sequence[Result]) -> set[str]:
 
 
 def _named(entry: CapacityEntry) -> str:
-    return entry.policy if entry.policy == entry.measured_as else f"{entry.policy}: {entry.measured_as}"
+    return (
+        entry.policy
+        if entry.policy == entry.measured_as
+        else f"{entry.policy}: {entry.measured_as.removeprefix('static:')}"
+    )
 
 
 def _point(rate: float, runs: Sequence[BenchRun]) -> Point:
