@@ -44,7 +44,7 @@ def change(field: str, value: object) -> Callable[[Document], None]:
     [
         (change("attainment", 1.2), r"runs\[0\]\.attainment: .*less than or equal to 1, not 1.2"),
         (change("attainment", float("nan")), r"runs\[0\]\.attainment: "),
-        (change("good", "many"), r"runs\[0\]\.good: .*integer, not "many""),
+        (change("good", "many"), r'runs\[0\]\.good: .*integer, not "many"'),
         (change("rate_rps", 0), r"runs\[0\]\.rate_rps: .*greater than 0"),
         (change("bounds", [[0.0, 256]]), r"runs\[0\]\.bounds\[0\]\[2\] is missing"),
         (change("policy", None), r"runs\[0\]\.policy: should be a valid string, not null"),
