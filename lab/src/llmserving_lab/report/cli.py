@@ -13,7 +13,10 @@ from llmserving_lab.report.sections import sections
 
 
 def report(
-    files: Annotated[list[Path], typer.Argument(help="Result files of `bench --json` or `suite`.", show_default=False)],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE…", help="Result files of `bench --json` or `suite`.", show_default=False),
+    ],
     html_file: Annotated[Path, typer.Option("--html", help="Write the page to this file.", show_default=False)],
 ) -> None:
     """Draw capacity, attainment and goodput against rate, and bounds over time.

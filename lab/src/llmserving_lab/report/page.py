@@ -29,13 +29,20 @@ def page(sections: Sequence[Section], definitions: Mapping[str, str]) -> str:
         definitions: What the words on the page mean.
     """
     numbers = colours(sections)
-    contents = "".join(f'<a href="#s{number}">{escape(one.title)}</a>' for number, one in enumerate(sections))
+    names = _names(sections)
+    contents = "".join(f'<a href="#s{number}">{escape(name)}</a>' for number, name in enumerate(names))
     return Template(files("llmserving_lab.report").joinpath("report.html").read_text(encoding="utf-8")).substitute(
         plotly=get_plotlyjs(),
         contents=f"<nav>{contents}</nav>" if len(sections) > 1 else "",
         sections="".join(_section(number, one, numbers) for number, one in enumerate(sections)),
         definitions="".join(f"<dt>{escape(word)}</dt><dd>{escape(text)}</dd>" for word, text in definitions.items()),
     )
+
+
+def _names(sections: Sequence[Section]) -> list[str]:
+    """The sections' titles, with the files where two loads have the same name."""
+    titles = [section.title for section in sections]
+    return [f"{one.title} ({', '.join(one.files)})" if titles.count(one.title) > 1 else one.title for one in sections]
 
 
 def _section(number: int, section: Section, numbers: Colours) -> str:

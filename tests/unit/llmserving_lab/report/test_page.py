@@ -40,6 +40,10 @@ def test_each_section_has_the_figures_that_it_has_data_for(page: str) -> None:
     assert figures == {"rates0", "course0", "capacity1", "rates1", "course1"}
 
 
+def test_sections_of_equal_name_are_told_apart_by_their_files(page: str) -> None:
+    assert '<a href="#s0">conversation (rates)</a><a href="#s1">conversation (capacity)</a>' in page
+
+
 def test_targets_caveats_and_definitions_are_in_it_and_texts_are_escaped(page: str) -> None:
     for text in ("ITL 100 ms at p95, from 5 s TTFT 2 s, ITL 25 ms at p95", "times &lt;guessed&gt;", "<dt>goodput</dt>"):
         assert text in page
