@@ -9,6 +9,7 @@ threshold, and held time is time to first token. Without a feasible threshold, i
 nothing is held: the queue is never short there. Until enough requests have finished nothing is held either.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,9 +96,8 @@ def hold_seconds(setting: Setting) -> float:
     return HOLD_SECONDS if setting.ttft is None else HOLD_SHARE * setting.ttft.target_seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Requests of like prompts gather before they are admitted together (Alg. 1)."""
+class GatheringLaw(ABC):
+    """What both laws share: the planner of the moment is reviewed now and then."""
 
     def start(self, bounds: Bounds, setting: Setting) -> WaitState:
         """Nothing is held at first."""
@@ -106,6 +106,14 @@ class Wait:
     def decide(self, state: WaitState, window: Window, setting: Setting) -> tuple[WaitState, Decision]:
         """Thresholds, reviewed now and then; the sequence bound by memory, the token bound as stock."""
         return _decide(observed(state, window), window, setting, self.planner)
+
+    @abstractmethod
+    def planner(self, state: WaitState, window: Window, setting: Setting) -> tuple[PlannerChoice, str]:
+        """The planner that the measurements ask for, and why."""
+
+
+class Wait(GatheringLaw):
+    """Requests of like prompts gather before they are admitted together (Alg. 1)."""
 
     def planner(self, state: WaitState, window: Window, setting: Setting) -> tuple[PlannerChoice, str]:
         """The planner that the measurements ask for, and why."""
@@ -127,17 +135,8 @@ class Wait:
         return PlannerChoice(name="wait", parameters=parameters), f"gather {gather_text} by prompt length"
 
 
-@dataclass(frozen=True, slots=True)
-class NestedWait:
+class NestedWait(GatheringLaw):
     """New requests gather at the entrance, survivors at two boundaries of the decode (Alg. 2)."""
-
-    def start(self, bounds: Bounds, setting: Setting) -> WaitState:
-        """Nothing is held at first."""
-        return WaitState()
-
-    def decide(self, state: WaitState, window: Window, setting: Setting) -> tuple[WaitState, Decision]:
-        """Thresholds, reviewed now and then; the sequence bound by memory, the token bound as stock."""
-        return _decide(observed(state, window), window, setting, self.planner)
 
     def planner(self, state: WaitState, window: Window, setting: Setting) -> tuple[PlannerChoice, str]:
         """The planner that the measurements ask for, and why."""
