@@ -1,5 +1,6 @@
 """What the demo applies, and how it notices that waiting will not help."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,3 +52,39 @@ def test_the_resource_is_a_valid_one() -> None:
     spec = LLMServingSpec.model_validate(manifest["spec"])
     assert spec.batching.max_num_batched_tokens.max == 8192
     assert spec.sla.inter_token_latency is not None
+
+
+class SiteWithResources:
+    """A cluster with resources by name; keeps the calls."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self.calls: list[tuple[str, ...]] = []
+
+    def objects(self, *_: str) -> list[dict[str, Any]]:
+        return [{"metadata": {"name": name}} for name in self._names]
+
+    def kubectl(self, *arguments: str) -> str:
+        self.calls.append(arguments)
+        if arguments[0] == "delete":
+            raise ClusterError("the cluster is gone")
+        return ""
+
+
+def test_a_resource_that_the_demo_did_not_make_is_left_alone(tmp_path: Path) -> None:
+    site = SiteWithResources("other", "chat")
+    with pytest.raises(ClusterError, match=r"already in namespace default.*kubectl delete llmserving chat"):
+        install.apply(site, {}, tmp_path / "chat.yaml")  # type: ignore[arg-type]
+    assert site.calls == []
+
+
+def test_beside_other_resources_the_demos_own_is_applied(tmp_path: Path) -> None:
+    site = SiteWithResources("other")
+    install.apply(site, {"kind": "LLMServing"}, tmp_path / "chat.yaml")  # type: ignore[arg-type]
+    assert [call[0] for call in site.calls] == ["apply"]
+
+
+def test_taking_the_resource_away_from_a_cluster_that_is_gone_is_no_error() -> None:
+    site = SiteWithResources()
+    install.delete(site)  # type: ignore[arg-type]
+    assert "--ignore-not-found" in site.calls[0]
