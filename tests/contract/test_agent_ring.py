@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from llmserving_agent.loop import AgentLoop
+from llmserving_agent.sensors.none import NoFrontEnd, NoGPU
+from llmserving_agent.sensors.ports import PolicyReading
 from llmserving_agent.sensors.ring import MAX_RECORDS, RingDirectory, RingReader
+from llmserving_api.latency import bucket_of
 from llmserving_api.names import ring_name
 from llmserving_api.telemetry import HEADER, HEADER_SIZE, RECORD_SIZE, MoreRecord, StepRecord
 from llmserving_engine.ring import RingWriter
@@ -18,6 +22,11 @@ def row(step: int, **changes: object) -> StepRow:
 
 def steps(records: object) -> list[int]:
     return [record.step for record in records if isinstance(record, StepRecord)]  # type: ignore[attr-defined]
+
+
+class NoPolicy:
+    def read(self, now: float) -> PolicyReading:
+        return PolicyReading()
 
 
 @pytest.fixture
@@ -43,6 +52,54 @@ def test_a_lapped_reader_counts_what_it_lost_and_goes_on_with_the_oldest_whole_r
     reading = reader.read()
     assert reading.dropped == 12
     assert steps(reading.records) == list(range(13, 21))
+
+
+def test_a_reader_that_comes_later_lost_nothing_of_what_was_before_it(path: Path) -> None:
+    writer = RingWriter(path, 1, capacity=8)
+    for step in range(1, 21):
+        writer.step(row(step))
+    reader = RingReader(path)
+    reading = reader.read()
+    assert steps(reading.records) == list(range(13, 21))
+    assert reading.dropped == 0
+    for step in range(21, 33):
+        writer.step(row(step))
+    assert reader.read().dropped == 4
+
+
+def test_what_a_later_engine_lost_to_its_reader_is_counted(path: Path) -> None:
+    RingWriter(path, 1, capacity=8).step(row(1))
+    reader = RingReader(path)
+    reader.read()
+    writer = RingWriter(path, 2, capacity=8)
+    for step in range(1, 11):
+        writer.step(row(step))
+    assert reader.read().dropped == 2
+
+
+def test_a_restarted_agent_measures_what_the_ring_holds_and_counts_what_is_new(path: Path) -> None:
+    writer = RingWriter(path, 1, capacity=8)
+    gaps = [(bucket_of(0.02), 10)]
+    for second in range(1, 21):
+        writer.step(row(second, completed_ns=second * 10**9, gaps=gaps))
+
+    loop = AgentLoop(
+        telemetry=RingDirectory(path.parent),
+        policy=NoPolicy(),
+        gpu=NoGPU("none here"),
+        front_end=NoFrontEnd(),
+        wall_clock=float,
+        started=20.5,
+    )
+    loop.sense(20.6)
+    engine = loop.engine(0)
+    assert engine.totals.steps == 0
+    assert engine.totals.dropped == 0
+    assert sum(engine.measured.sla.total.itl.values()) == 80
+    writer.step(row(21, completed_ns=21 * 10**9, gaps=gaps))
+    loop.sense(21.1)
+    assert engine.totals.steps == 1
+    assert sum(engine.measured.sla.total.itl.values()) == 90
 
 
 def test_a_record_that_is_being_overwritten_is_dropped(path: Path) -> None:

@@ -11,8 +11,7 @@ from llmserving_agent.catalogue import LAWS, WITHOUT_PLANNER
 from llmserving_agent.laws.protocol import Decision, GPUMemory, Law, Setting, Window
 from llmserving_agent.measurements import Measurements
 from llmserving_agent.sensors.ports import FrontEndShare, Telemetry
-from llmserving_agent.setting import is_observe_only, setting_of, takes_bounds_alone, why_advice
-from llmserving_agent.signals.attainment import JudgeBy
+from llmserving_agent.setting import is_observe_only, judge_by, setting_of, takes_bounds_alone, why_advice
 from llmserving_agent.signals.misses import is_missed
 from llmserving_agent.totals import EngineTotals
 from llmserving_api.conditions import DecisionReason
@@ -74,6 +73,11 @@ class Engine:
 
     # Sensing
 
+    def judge(self, policy: Policy, share: FrontEndShare) -> None:
+        """Judge what is sensed from now on by the policy's targets."""
+        self.measured.judge_by = judge_by(policy, share)
+        self.measured.sla.resize(policy.sla.window_seconds)
+
     def sense(self, telemetry: Telemetry, now: float) -> None:
         """Take in what was read of the engine's telemetry."""
         if telemetry.restarted:
@@ -129,8 +133,6 @@ class Engine:
         if config is None or self._in_flight is not None:
             return None
         setting = setting_of(policy, config, share)
-        self.measured.judge_by = JudgeBy(setting.ttft, setting.itl, setting.e2e)
-        self.measured.sla.resize(policy.sla.window_seconds)
         is_new = policy.revision != self._decided_revision
         if not is_new and now < self._decide_due:
             return None

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from llmserving_agent.actuation import Actuation, Answer
 from llmserving_agent.engine import Engine, Taken
 from llmserving_agent.laws.protocol import GPUMemory
+from llmserving_agent.measurements import Measurements
 from llmserving_agent.sensors.ports import (
     FrontEndSensor,
     FrontEndShare,
@@ -63,6 +64,7 @@ class AgentLoop:
         front_end: FrontEndSensor,
         wall_clock: Callable[[float], float],
         on_note: Callable[[Noted], None] = lambda noted: None,
+        started: float = float("-inf"),
     ) -> None:
         """Build the loop.
 
@@ -73,10 +75,11 @@ class AgentLoop:
             front_end: Where the front end's share comes from.
             wall_clock: Seconds since 1970 of a time of the loop, for people.
             on_note: Called with every decision that differs from the one before.
+            started: When the agent began; what telemetry still holds from before is measured, but in no counter.
         """
         self._telemetry, self._policy_source = telemetry, policy
         self._gpu_sensor, self._front_end_sensor = gpu, front_end
-        self._wall_clock, self._on_note = wall_clock, on_note
+        self._wall_clock, self._on_note, self._started = wall_clock, on_note, started
         self.engines: dict[int, Engine] = {}
         self.policy = PolicyReading()
         self.gpu = GPUReading("none", reason="not read yet")
@@ -91,7 +94,10 @@ class AgentLoop:
             self.policy = self._policy_source.read(now)
         with self._timed("telemetry"):
             for rank, telemetry in self._telemetry.read().items():
-                self.engine(rank).sense(telemetry, now)
+                engine = self.engine(rank)
+                if self.policy.policy is not None:
+                    engine.judge(self.policy.policy, self.front_end)
+                engine.sense(telemetry, now)
         with self._timed("gpu"):
             self.gpu = self._gpu_sensor.read(now)
         self.front_end = self._front_end_sensor.read()
@@ -123,7 +129,7 @@ class AgentLoop:
     def engine(self, rank: int) -> Engine:
         """The rank's state; new on first sight."""
         if rank not in self.engines:
-            self.engines[rank] = Engine(rank)
+            self.engines[rank] = Engine(rank, measured=Measurements(counted_from=self._started))
             self.engines = dict(sorted(self.engines.items()))
         return self.engines[rank]
 

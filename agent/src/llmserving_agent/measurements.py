@@ -34,6 +34,7 @@ class Measurements:
         sla: Latencies over the SLA window.
         totals: Counts since the agent's start, for metrics.
         judge_by: Targets that requests are judged by as they leave.
+        counted_from: Time (seconds) before which nothing is in the totals: an earlier agent has counted it already.
     """
 
     problem: str = ""
@@ -41,6 +42,7 @@ class Measurements:
     sla: SLAWindow = field(default_factory=SLAWindow)
     totals: EngineTotals = field(default_factory=EngineTotals)
     judge_by: JudgeBy = field(default_factory=JudgeBy)
+    counted_from: float = float("-inf")
     _epoch: Epoch = field(default_factory=Epoch)
     _feasibility: Feasibility = field(default_factory=Feasibility)
     _cost: StepCost = field(default_factory=StepCost)
@@ -61,7 +63,8 @@ class Measurements:
             elif isinstance(record, RequestRecord):
                 self._left += 1
                 self._lengths.add(record)
-                self.totals.results[self.sla.add_request(record, self.judge_by)] += 1
+                verdict = self.sla.add_request(record, self.judge_by)
+                self.totals.results[verdict] += self._counts(record.finished_ns)
             else:
                 self._more(record)
         self.sla.advance(now)
@@ -74,7 +77,8 @@ class Measurements:
         self._steps.append(record)
         self._feasibility.add(record)
         self._cost.add(record)
-        self.totals.add(record)
+        if self._counts(record.completed_ns):
+            self.totals.add(record)
         self.sla.add_step(at, record.first_tokens, record.gaps)
         firsts = sum(count for _, count in record.first_tokens)
         self._lengths.add_outputs(firsts + sum(count for _, count in record.gaps))
@@ -84,10 +88,14 @@ class Measurements:
             self._arrivals = self._arrivals.updated(rate, at)
 
     def _more(self, record: MoreRecord) -> None:
-        self.totals.add_first_tokens(record.first_tokens)
         self._epoch.add_more(record)
         if self.last_step is not None:
+            if self._counts(self.last_step.completed_ns):
+                self.totals.add_first_tokens(record.first_tokens)
             self.sla.add_step(self.last_step.completed_ns / 1e9, record.first_tokens, record.gaps)
+
+    def _counts(self, at_ns: int) -> bool:
+        return at_ns / 1e9 >= self.counted_from
 
     def forget(self, now: float) -> None:
         """A new engine: nothing measured on the old one holds. The SLA window stays: users saw those latencies.

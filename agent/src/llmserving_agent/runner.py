@@ -49,6 +49,7 @@ class Runner:
             front_end=self._front_end or NoFrontEnd(),
             wall_clock=wall_clock,
             on_note=_log_note,
+            started=time.monotonic(),
         )
         self._last_tick = time.monotonic()
         self._locks: dict[int, asyncio.Lock] = {}

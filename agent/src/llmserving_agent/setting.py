@@ -2,6 +2,7 @@
 
 from llmserving_agent.laws.protocol import Setting, clamped
 from llmserving_agent.sensors.ports import FrontEndShare
+from llmserving_agent.signals.attainment import JudgeBy
 from llmserving_api.control import Bounds, ContractMode, RuntimeConfig
 from llmserving_api.policy import Limits, Mode, Policy, Target
 
@@ -11,12 +12,13 @@ LEAST_SHARE_LEFT = 0.5
 
 def setting_of(policy: Policy, config: RuntimeConfig, share: FrontEndShare) -> Setting:
     """Targets as the scheduler must meet them and limits within the engine's ceilings."""
+    targets = judge_by(policy, share)
     seqs = _within(policy.max_num_seqs, config.ceilings.max_num_seqs)
     tokens = _within(policy.max_num_batched_tokens, config.ceilings.max_num_batched_tokens)
     return Setting(
-        ttft=_deducted(policy.sla.time_to_first_token, share.seconds),
-        itl=policy.sla.inter_token_latency,
-        e2e=_deducted(policy.sla.end_to_end_latency, share.seconds),
+        ttft=targets.ttft,
+        itl=targets.itl,
+        e2e=targets.e2e,
         max_num_seqs=seqs,
         max_num_batched_tokens=tokens,
         stock=Bounds(
@@ -24,6 +26,15 @@ def setting_of(policy: Policy, config: RuntimeConfig, share: FrontEndShare) -> S
             max_num_batched_tokens=clamped(config.stock.max_num_batched_tokens, tokens),
         ),
         graph_sizes=tuple(sorted(config.engine.cudagraph_capture_sizes)),
+    )
+
+
+def judge_by(policy: Policy, share: FrontEndShare) -> JudgeBy:
+    """The policy's targets at the engine, the front end's share deducted."""
+    return JudgeBy(
+        ttft=_deducted(policy.sla.time_to_first_token, share.seconds),
+        itl=policy.sla.inter_token_latency,
+        e2e=_deducted(policy.sla.end_to_end_latency, share.seconds),
     )
 
 

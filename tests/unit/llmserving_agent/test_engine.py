@@ -303,7 +303,7 @@ def test_an_engine_whose_last_request_has_left_is_idle() -> None:
 
 def test_a_jammed_engines_waiting_requests_become_overdue_with_time() -> None:
     engine = adopted()
-    decide(engine, 0.0)
+    engine.judge(policy(), NO_SHARE)
     sense(engine, step(0.1, waiting=7, oldest_waiting_ns=10**9), now=0.1)
     assert engine.measured.overdue_waiting(0.2) == 0
     assert engine.measured.overdue_waiting(1.2) == 1

@@ -220,6 +220,34 @@ async def test_series_carry_what_the_loop_knows(client: httpx.AsyncClient, world
     assert value(series.POLICY_REVISION, **owner) == 7
 
 
+async def test_what_an_earlier_agent_has_counted_is_not_counted_again(world: World) -> None:
+    loop = AgentLoop(
+        telemetry=world,
+        policy=world,
+        gpu=OneGPU(),
+        front_end=NoFrontEnd(),
+        wall_clock=lambda now: now,
+        started=NOW - 0.2,
+    )
+    fill(world, loop)
+    registry = CollectorRegistry()
+    LoopCollector(loop, lambda: NOW, registry)
+    engine = {"namespace": "team", "name": "chat", "engine": "0"}
+
+    def value(definition: series.Series, **labels: str) -> float | None:
+        return registry.get_sample_value(definition.name, engine | labels)
+
+    counters = [value(one) for one in (series.ENGINE_STEPS, series.ENGINE_PREEMPTIONS)]
+    assert counters == [0, 0]
+    assert value(series.REQUESTS, result="good") == 0
+    assert registry.get_sample_value(f"{series.ENGINE_STEP_SECONDS.name}_count", engine) == 0
+    assert (loop.engines[0].totals.first_tokens, loop.engines[0].totals.first_token_seconds) == (0, 0)
+    # A gauge is of the whole window, and the laws start warm.
+    assert value(series.ATTAINMENT) == 1
+    assert sum(loop.engines[0].measured.sla.total.itl.values()) == 100
+    assert loop.engines[0].measured.last_step is not None
+
+
 async def test_only_names_of_the_shared_list_are_exported(
     client: httpx.AsyncClient, world: World, loop: AgentLoop
 ) -> None:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from llmserving_agent.actuation import Answer, Outcome
+from llmserving_agent.actuation import Answer
+from llmserving_agent.actuation import Outcome as Answered
 from llmserving_agent.loop import AgentLoop, Noted
 from llmserving_agent.report import words
 from llmserving_agent.sensors.none import NoFrontEnd, NoGPU
@@ -21,7 +22,8 @@ from llmserving_api.control import (
     RuntimePatch,
     SLATargets,
 )
-from llmserving_api.policy import LawName, Limits, Mode, Policy
+from llmserving_api.policy import LawName, Limits, Mode, Policy, Target, Targets
+from llmserving_api.telemetry import Outcome, RequestRecord
 
 STOCK = Bounds(max_num_seqs=256, max_num_batched_tokens=8192)
 
@@ -87,6 +89,7 @@ class World:
 
     def __init__(self) -> None:
         self.policy: Policy | None = None
+        self.telemetry = {0: Telemetry(), 1: Telemetry()}
         self.notes: list[Noted] = []
         self.loop = AgentLoop(
             telemetry=self,
@@ -98,15 +101,15 @@ class World:
         )
 
     def read(self) -> dict[int, Telemetry]:
-        return {0: Telemetry(), 1: Telemetry()}
+        return self.telemetry
 
     def tick(self, now: float, answering: tuple[int, ...] = (0, 1)) -> None:
         self.loop.sense(now)
         for actuation in self.loop.decide(now):
             if actuation.rank in answering:
-                answer = Answer(Outcome.APPLIED, document(actuation.rank, actuation.patch))
+                answer = Answer(Answered.APPLIED, document(actuation.rank, actuation.patch))
             else:
-                answer = Answer(Outcome.REFUSED, status=400, message="no")
+                answer = Answer(Answered.REFUSED, status=400, message="no")
             self.loop.confirm(actuation.rank, answer, now)
 
 
@@ -122,7 +125,7 @@ class Policies:
 def world() -> World:
     world = World()
     for rank in (0, 1):
-        world.loop.observe(rank, Answer(Outcome.APPLIED, document(rank)), 0.0)
+        world.loop.observe(rank, Answer(Answered.APPLIED, document(rank)), 0.0)
     return world
 
 
@@ -146,7 +149,7 @@ def test_a_revision_counts_when_every_rank_has_confirmed_it(world: World) -> Non
 def test_a_rank_out_of_reach_does_not_hold_the_others_back(world: World) -> None:
     world.policy = policy(1)
     world.tick(0.0)
-    world.loop.observe(1, Answer(Outcome.UNREACHABLE, message="gone"), 1.0)
+    world.loop.observe(1, Answer(Answered.UNREACHABLE, message="gone"), 1.0)
     world.policy = policy(2, max_num_seqs=Limits(min=8, max=64))
     world.tick(1.1)
     assert world.loop.confirmed_revision == 2
@@ -176,6 +179,15 @@ def test_a_decision_is_told_with_what_it_changed(world: World) -> None:
     world.policy = policy(1, max_num_seqs=Limits(min=8, max=64))
     world.tick(0.0)
     assert words(world.notes[0].taken) == "limits are now 8 to 64 seqs, 256 to 8192 tokens: 256 → 64 sequences"
+
+
+def test_what_left_before_the_first_decision_is_judged_by_the_policys_targets(world: World) -> None:
+    late = RequestRecord(Outcome.FINISHED, 0, 500_000_000, 100, 0, 1, 0, 0, 0, 0, 0, 3.0, 3.0, 0.1, 0.0)
+    world.telemetry = {0: Telemetry(records=(late,))}
+    world.policy = policy(1, sla=Targets(time_to_first_token=Target(percentile=95, target_seconds=2.0)))
+    world.loop.sense(1.0)
+    counts = world.loop.engines[0].measured.sla.total
+    assert (counts.good, counts.missed) == (0, 1)
 
 
 def test_every_step_of_a_pass_is_timed_by_name(world: World) -> None:

@@ -17,7 +17,7 @@ class Telemetry:
 
     Attributes:
         records: Records since the last reading, in order.
-        dropped: Records overwritten before they could be read, or unreadable.
+        dropped: Records overwritten since the reader came and before it could read them, or unreadable.
         restarted: The engine is a new one; what was known of the old one does not hold.
         problem: Why nothing can be read; empty while all is well.
     """

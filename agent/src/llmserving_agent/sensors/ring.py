@@ -29,7 +29,10 @@ _RING_NAME = re.compile(re.escape(RING_PATTERN).replace(re.escape("{rank}"), r"(
 
 
 class RingReader:
-    """Reads one rank's ring, from its beginning for a ring it has not seen."""
+    """Reads one rank's ring: the first one it finds from the oldest record there is, each later one from its beginning.
+
+    What the first ring held before that was never this reader's to read, and is not among what it lost.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -37,7 +40,7 @@ class RingReader:
         self._file_id: tuple[int, int] | None = None
         self._capacity = 0
         self._start_ns = 0
-        self._next = 1
+        self._next = 0  # no ring yet
 
     def read(self) -> Telemetry:
         """Records since the last call; a missing, short or foreign file is a problem in the answer, not an error."""
@@ -78,7 +81,7 @@ class RingReader:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             return f"{self._path.name}: {error}"
-        magic, version, header_size, record_size, capacity, start_ns, _ = HEADER.unpack_from(mapped)
+        magic, version, header_size, record_size, capacity, start_ns, written = HEADER.unpack_from(mapped)
         problem = ""
         if magic != MAGIC:
             problem = f"{self._path.name}: not a telemetry ring"
@@ -92,11 +95,12 @@ class RingReader:
             mapped.close()
             return problem
         self._map, self._file_id = mapped, (stat.st_dev, stat.st_ino)
-        self._capacity, self._start_ns, self._next = capacity, start_ns, 1
+        self._capacity, self._start_ns = capacity, start_ns
+        self._next = 1 if self._next else _oldest(written, capacity)
         return ""
 
     def _take(self, ring: mmap.mmap, written: int) -> tuple[tuple[Record, ...], int]:
-        oldest = max(1, written - self._capacity + 1)
+        oldest = _oldest(written, self._capacity)
         dropped = max(0, oldest - self._next)
         self._next = max(self._next, oldest)
         records: list[Record] = []
@@ -113,6 +117,11 @@ class RingReader:
                     dropped += 1
             self._next += 1
         return tuple(records), dropped
+
+
+def _oldest(written: int, capacity: int) -> int:
+    """Number of the oldest record that is not overwritten."""
+    return max(1, written - capacity + 1)
 
 
 class RingDirectory:
