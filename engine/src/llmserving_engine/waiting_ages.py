@@ -1,0 +1,55 @@
+"""How many requests wait for their first token, since when, and how many of them for too long.
+
+A queue of ten thousand may become overdue within a few steps. So nothing is moved or looked at for a single request:
+they are counted by the millisecond of their arrival, and the boundary of what is overdue passes over milliseconds. A
+step costs as much as it lasted, and there are never more entries than requests.
+"""
+
+from collections import OrderedDict
+from itertools import repeat
+from typing import Final
+
+SLOT_NS: Final = 1_000_000
+"""Arrivals are told apart to this."""
+
+
+class WaitingAges:
+    """Counts of waiting requests by arrival; a request is taken out with the arrival it was put in with."""
+
+    def __init__(self) -> None:
+        self._slots: OrderedDict[int, int] = OrderedDict()  # its first entry is looked up in each step
+        self._boundary = 0  # slots before it are overdue
+        self._overdue = 0
+
+    def add(self, arrival_ns: int) -> None:
+        """A request that arrived then waits."""
+        slot = arrival_ns // SLOT_NS
+        self._slots[slot] = self._slots.get(slot, 0) + 1
+        self._overdue += slot < self._boundary
+
+    def remove(self, arrival_ns: int) -> None:
+        """One that arrived then waits no longer."""
+        slot = arrival_ns // SLOT_NS
+        left = self._slots[slot] - 1
+        if left:
+            self._slots[slot] = left
+        else:
+            del self._slots[slot]
+        self._overdue -= slot < self._boundary
+
+    def arrived_before(self, time_ns: int) -> int:
+        """How many that wait arrived before a time, whole slots counted; cheap when asked again for a time soon after."""
+        slots, last, boundary = self._slots, self._boundary, time_ns // SLOT_NS
+        if boundary == last:
+            return self._overdue
+        if 0 < boundary - last < len(slots):
+            self._overdue += sum(map(slots.get, range(last, boundary), repeat(0)))
+        else:
+            self._overdue = sum(count for slot, count in slots.items() if slot < boundary)
+        self._boundary = boundary
+        return self._overdue
+
+    def first_arrival_ns(self) -> int | None:
+        """When the one that came first arrived; None when nobody waits."""
+        slot = next(iter(self._slots), None)
+        return None if slot is None else slot * SLOT_NS
