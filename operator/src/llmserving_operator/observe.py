@@ -112,11 +112,23 @@ def describe_owner(body: Manifest) -> str:
     return f"which {reference['kind']} {reference['name']} owns"
 
 
-def observe_pods(bodies: Iterable[Manifest]) -> tuple[Pod, ...]:
-    """Pods by name; those that ended, and those that no Deployment made although they bear its labels, are left out."""
-    ours = (body for body in bodies if (owner_of(body) or {}).get("kind") == "ReplicaSet")
-    live = (body for body in ours if body.get("status", {}).get("phase") not in ("Succeeded", "Failed"))
+def observe_pods(bodies: Iterable[Manifest], owner: Identity) -> tuple[Pod, ...]:
+    """Pods by name; those that ended, that no Deployment made, and a predecessor's of the same name are left out."""
+    live = (
+        body
+        for body in bodies
+        if _is_engine(body, owner) and body.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+    )
     return tuple(sorted((_observe_pod(body) for body in live), key=lambda pod: pod.name))
+
+
+def _is_engine(body: Manifest, owner: Identity) -> bool:
+    """Whether the resource's Deployment made a pod that bears its labels.
+
+    Pods of a template that an earlier version of the operator rendered bear no uid; they are the resource's until they go.
+    """
+    made_for = body["metadata"].get("labels", {}).get(names.LABEL_RESOURCE_UID, owner.uid)
+    return (owner_of(body) or {}).get("kind") == "ReplicaSet" and made_for == owner.uid
 
 
 def _observe_pod(body: Manifest) -> Pod:

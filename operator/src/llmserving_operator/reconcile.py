@@ -190,7 +190,7 @@ class Reconciler:
                 leaving.add(missing)
             else:
                 foreign[missing] = describe_owner(found)
-        pods = observe_pods(self._cluster.pods(key))
+        pods = observe_pods(self._cluster.pods(key), owner)
         self._watch_agents(key, pods, memory)
         return Observation(
             children=children,

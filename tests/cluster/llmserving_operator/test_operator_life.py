@@ -138,6 +138,32 @@ def test_deleted_and_made_anew_at_once_it_is_no_conflict(
     assert "NameTaken" not in {event["reason"] for event in events}
 
 
+def test_pods_of_a_deleted_namesake_are_left_alone_while_they_live(
+    kubectl: Any, created: str, eventually: Eventually, new_resource: Callable[..., Any]
+) -> None:
+    """A finalizer keeps the old ReplicaSet, and with it its pods, which nobody has told to stop."""
+    (old_set,) = (one["metadata"]["name"] for one in kubectl.list("replicasets", f"llmserving.io/name={created}"))
+    kubectl.patch("replicaset", old_set, {"metadata": {"finalizers": ["example.com/hold"]}})
+    before = {pod["metadata"]["name"]: pod["metadata"]["annotations"] for pod in pods_of(kubectl, created)}
+    resource = new_resource(sla={"interTokenLatency": {"target": "77ms"}})
+    resource["metadata"]["name"] = created
+    kubectl.run("delete", "llms", created)
+    kubectl.apply(resource)
+    uid = kubectl.get("llms", created)["metadata"]["uid"]
+
+    def new_pods() -> list[dict[str, Any]]:
+        return [pod for pod in pods_of(kubectl, created) if pod["metadata"]["labels"]["llmserving.io/uid"] == uid]
+
+    eventually(lambda: "llmserving.io/policy" in new_pods()[0]["metadata"]["annotations"] if new_pods() else False)
+    after = {pod["metadata"]["name"]: pod["metadata"] for pod in pods_of(kubectl, created)}
+    assert before.keys() < after.keys()
+    assert all("deletionTimestamp" not in after[name] for name in before)
+    assert {name: after[name]["annotations"] for name in before} == before
+
+    kubectl.patch("replicaset", old_set, {"metadata": {"finalizers": []}})
+    eventually(lambda: not before.keys() & {pod["metadata"]["name"] for pod in pods_of(kubectl, created)})
+
+
 def test_deleting_leaves_nothing(kubectl: Any, created: str, eventually: Eventually) -> None:
     assert "finalizers" not in kubectl.get("llms", created)["metadata"]
     kubectl.run("delete", "llms", created)

@@ -1,8 +1,9 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from llmserving_operator.children.identity import Identity
+from llmserving_operator.children.identity import Identity, labels, pod_labels
 from llmserving_operator.observe import Trouble, describe_owner, is_owned, is_predecessors, observe_pods
 
 
@@ -18,20 +19,29 @@ def waiting(container: str, reason: str, message: str = "") -> dict[str, Any]:
     return {"name": container, "state": {"waiting": {"reason": reason, "message": message}}}
 
 
-def test_ended_pods_are_left_out_and_the_rest_is_sorted() -> None:
+def test_ended_pods_are_left_out_and_the_rest_is_sorted(owner: Identity) -> None:
     bodies = [pod("b"), pod("c", phase="Succeeded"), pod("a", phase="Running"), pod("d", phase="Failed")]
 
-    assert [found.name for found in observe_pods(bodies)] == ["a", "b"]
+    assert [found.name for found in observe_pods(bodies, owner)] == ["a", "b"]
 
 
-def test_a_pod_that_only_bears_the_labels_is_no_engine() -> None:
+def test_a_pod_that_only_bears_the_labels_is_no_engine(owner: Identity) -> None:
     stranger = pod("stranger")
     stranger["metadata"]["ownerReferences"] = []
 
-    assert observe_pods([stranger]) == ()
+    assert observe_pods([stranger], owner) == ()
 
 
-def test_reads_readiness_address_and_the_running_agent() -> None:
+def test_pods_of_a_deleted_resource_of_the_same_name_are_anothers(owner: Identity) -> None:
+    own, predecessors, unmarked = pod("a"), pod("b"), pod("c")
+    own["metadata"]["labels"] = pod_labels(owner)
+    predecessors["metadata"]["labels"] = pod_labels(replace(owner, uid="old"))
+    unmarked["metadata"]["labels"] = labels(owner.name)
+
+    assert [found.name for found in observe_pods([own, predecessors, unmarked], owner)] == ["a", "c"]
+
+
+def test_reads_readiness_address_and_the_running_agent(owner: Identity) -> None:
     (found,) = observe_pods(
         [
             pod(
@@ -39,7 +49,8 @@ def test_reads_readiness_address_and_the_running_agent() -> None:
                 conditions=[{"type": "Ready", "status": "True"}],
                 initContainerStatuses=[{"name": "agent", "state": {"running": {}}}],
             )
-        ]
+        ],
+        owner,
     )
 
     assert (found.ip, found.ready, found.running, found.trouble) == ("10.0.0.7", True, True, None)
@@ -68,17 +79,17 @@ def test_reads_readiness_address_and_the_running_agent() -> None:
         ({}, None),
     ],
 )
-def test_says_why_a_pod_is_in_trouble(status: dict[str, Any], expected: Trouble | None) -> None:
-    (found,) = observe_pods([pod(**status)])
+def test_says_why_a_pod_is_in_trouble(status: dict[str, Any], expected: Trouble | None, owner: Identity) -> None:
+    (found,) = observe_pods([pod(**status)], owner)
 
     assert found.trouble == expected
 
 
-def test_a_crash_is_told_with_its_last_words() -> None:
+def test_a_crash_is_told_with_its_last_words(owner: Identity) -> None:
     container = waiting("engine", "CrashLoopBackOff")
     container["lastState"] = {"terminated": {"exitCode": 1, "message": "a\n\nb\nc\nOSError: no model 'x'\n"}}
 
-    (found,) = observe_pods([pod(containerStatuses=[container])])
+    (found,) = observe_pods([pod(containerStatuses=[container])], owner)
 
     assert found.trouble == Trouble("CrashLooping", "container engine: exit code 1: b | c | OSError: no model 'x'")
 

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from llmserving_api.names import LABEL_RESOURCE, LABEL_RESOURCE_UID
 from llmserving_api.status import AgentStatus
 from llmserving_api.v1alpha1 import LLMServingSpec
 from llmserving_operator.children.identity import ChildKey, Identity, Manifest, child_key
@@ -168,6 +169,30 @@ def test_a_newer_agent_rolls_at_once_where_the_resource_says_so(
 
     assert template(plan)["spec"]["initContainers"][1]["image"] == "llmserving/agent:2"
     assert not plan.update_pending
+
+
+def test_only_pods_bear_the_uid_and_nothing_selects_by_it(
+    owner: Identity, settings: Settings, make_spec: MakeSpec, make_observation: MakeObservation
+) -> None:
+    """A Deployment's selector can never change, and pods of before the label must stay behind the Service."""
+    manifests = applied(make_plan(owner, make_spec(), make_observation(), settings, now=0.0))
+    pods = manifests[ChildKey("Deployment", "chat")]["spec"]["template"]["metadata"]["labels"]
+
+    assert pods[LABEL_RESOURCE_UID] == owner.uid
+    assert manifests[ChildKey("Deployment", "chat")]["spec"]["selector"]["matchLabels"] == {LABEL_RESOURCE: "chat"}
+    assert manifests[ChildKey("Service", "chat")]["spec"]["selector"] == {LABEL_RESOURCE: "chat"}
+
+
+def test_pods_of_before_the_uid_label_are_not_restarted_for_it(
+    owner: Identity, settings: Settings, make_spec: MakeSpec, make_observation: MakeObservation
+) -> None:
+    observation = after(make_plan(owner, make_spec(), make_observation(), settings, now=0.0), make_observation)
+    (remembered,) = (body for key, body in observation.children.items() if key.kind == "ControllerRevision")
+    del remembered["data"]["template"]["metadata"]["labels"][LABEL_RESOURCE_UID]
+    plan = make_plan(owner, make_spec(), observation, settings, now=1.0)
+
+    assert template(plan) == remembered["data"]["template"]
+    assert plan.update_pending
 
 
 def test_replicas_are_always_the_resources(

@@ -51,6 +51,11 @@ def labels(name: str) -> dict[str, str]:
     }
 
 
+def pod_labels(owner: Identity) -> dict[str, str]:
+    """Labels of the pods: those of every child, and whose they are should the resource be deleted and made anew."""
+    return {**labels(owner.name), names.LABEL_RESOURCE_UID: owner.uid}
+
+
 def selector(name: str) -> dict[str, str]:
     """Labels by which the Deployment, the Service and the scale subresource find the pods; never changes."""
     return {names.LABEL_RESOURCE: name}

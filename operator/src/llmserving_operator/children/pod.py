@@ -8,7 +8,7 @@ from llmserving_api.v1alpha1 import LLMServingSpec
 from llmserving_operator.children import volumes
 from llmserving_operator.children.arguments import build_arguments
 from llmserving_operator.children.environment import build_environment
-from llmserving_operator.children.identity import Identity, Manifest, labels
+from llmserving_operator.children.identity import Identity, Manifest, pod_labels
 from llmserving_operator.children.liveness import liveness_probe
 
 ENGINE_COMMAND: Final = ("vllm", "serve")
@@ -53,7 +53,7 @@ def build_pod_template(
     """
     return {
         "metadata": {
-            "labels": labels(owner.name),
+            "labels": pod_labels(owner),
             "annotations": {"kubectl.kubernetes.io/default-container": names.CONTAINER_ENGINE},
         },
         "spec": {
