@@ -122,6 +122,8 @@ def summarise(outcomes: Sequence[Outcome], *, until: float) -> dict[str, Any]:
         "ttft_max_s": _round(max(ttfts)) if ttfts else None,
         **_percentiles("itl", gaps),
         "tpot_mean_s": _mean(tpots),
+        "e2e_mean_s": _mean([outcome.token_times[-1] - outcome.arrival for outcome in done]),
+        "output_tokens": sum(len(outcome.token_times) for outcome in counted),
         "tpot_p99_s": _round(percentile(tpots, 99)) if tpots else None,
         "preemptions": sum(outcome.preemptions for outcome in outcomes),
         "attainment_by_prompt_decile": _deciles(counted, good),

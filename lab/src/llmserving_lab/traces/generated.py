@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llmserving_lab.traces.arrival import Arrival
+from llmserving_lab.traces.given import given_lengths
 
 _LEVELS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
@@ -118,6 +119,10 @@ def generate(kind: str, times: Sequence[float], generator: random.Random) -> lis
     Raises:
         ValueError: no such kind.
     """
+    if ":" in kind:
+        return given_lengths(kind, times, generator)
     if kind not in KINDS:
-        raise ValueError(f"load {kind!r} is not known; known are {', '.join(KINDS)}")
+        raise ValueError(
+            f"load {kind!r} is not known; known are {', '.join(KINDS)}, and lengths given as fixed:512x1000 or lognormal:68/0.4x345/0.5"
+        )
     return KINDS[kind](times, generator)

@@ -16,7 +16,7 @@ class LoadPlan(Description):
 
     Attributes:
         trace: Trace file to slice, or None for generated requests.
-        kind: Kind of generated requests, see `generated.KINDS`.
+        kind: Kind of generated requests, see `generated.KINDS`, or lengths as `given` reads them.
         arrivals: `own` keeps a trace's arrival pattern; other patterns, see `shapes.SHAPES`, replace it.
         requests: Number of requests.
         start: First row of a trace's slice.
