@@ -119,6 +119,17 @@ def test_only_agent_and_engine_mount_the_control_folder(template: Manifest) -> N
     assert {"name": "llmserving-control", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}} in spec["volumes"]
 
 
+def test_an_interpreter_elsewhere_is_found_by_a_path_of_the_users(
+    owner: Identity, settings: Settings, make_spec: Callable[..., LLMServingSpec]
+) -> None:
+    """The kubelet resolves the liveness probe's command on the container's PATH."""
+    path = {"name": "PATH", "value": "/opt/conda/bin:/usr/bin:/bin"}
+    engine = container(render_template(owner, make_spec(engine={"image": "x", "env": [path]}), settings), "engine")
+
+    assert path in engine["env"]
+    assert engine["livenessProbe"]["exec"]["command"][0] == "python3"
+
+
 def test_the_policy_is_not_in_the_template(template: Manifest) -> None:
     assert "llmserving.io/policy" not in template["metadata"]["annotations"]
 

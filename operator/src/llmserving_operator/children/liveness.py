@@ -2,7 +2,9 @@
 
 The plug-in answers ``/healthz`` on the control socket, which the kubelet cannot reach by HTTP; going through the agent
 would tie the engine's life to it. So a few lines of Python run inside the engine's container, where Python is anyhow.
-Only an explicit 503 fails: without a plug-in, or while the socket is not there yet, the engine is left alone.
+Only an explicit 503 fails: without a plug-in, or while the socket is not there yet, the engine is left alone. So it is
+where no ``python3`` is on the container's PATH: a command that cannot be started is an error of the probe, which the
+kubelet tells in an Event and otherwise ignores (kubernetes/kubernetes#106682, both containerd and CRI-O).
 """
 
 from typing import Final
