@@ -6,6 +6,7 @@ from llmserving_lab.bench.cli import bench
 from llmserving_lab.bench.suite_cli import suite
 from llmserving_lab.cluster.cli import cluster_app
 from llmserving_lab.demo.cli import demo
+from llmserving_lab.record.cli import record_run
 from llmserving_lab.report.cli import report
 from llmserving_lab.validate.cli import validate
 
@@ -19,6 +20,7 @@ app.add_typer(cluster_app, name="cluster")
 app.command()(demo)
 app.command()(bench)
 app.command()(suite)
+app.command("record")(record_run)
 app.command()(validate)
 app.command()(report)
 

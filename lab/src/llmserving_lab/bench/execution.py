@@ -135,7 +135,9 @@ def execute_replay(plan: ReplayPlan) -> dict[str, Any]:
     started = time.perf_counter()
     recording = read_recording(Path(plan.run))
     device = make_device(plan.device, asynchronous=plan.asynchronous, seed=0)
-    kv_tokens = device.kv_capacity_tokens(recording.max_num_seqs, recording.max_num_batched_tokens)
+    kv_tokens = recording.kv_tokens or device.kv_capacity_tokens(
+        recording.max_num_seqs, recording.max_num_batched_tokens
+    )
     engine = SchedulerEngine(
         EngineSettings(
             recording.max_num_seqs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ CONTENT_TOKENS = range(10, 250)
 
 _DATA = b"data: "
 _DONE = b"data: [DONE]"
+_TOKENS = re.compile(rb'"completion_tokens":\s*(\d+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,14 @@ class Endpoint:
         url: Root of the OpenAI-compatible server.
         model: Name of the model.
         timeout_seconds: A request that takes longer has failed.
+        every_token: Time every token instead of every output: a busy vLLM sends several tokens in one output, and says how
+            many where it is asked to. Servers that do not say leave no times at all.
     """
 
     url: str
     model: str
     timeout_seconds: float = 120.0
+    every_token: bool = False
 
 
 async def send_load(
@@ -62,24 +67,26 @@ async def _send(
     output_tokens: int,
     on_end: Callable[[RequestRecord], None],
 ) -> None:
-    body = {
+    body: dict[str, object] = {
         "model": endpoint.model,
         "prompt": prompt,
         "max_tokens": output_tokens,
         "ignore_eos": True,
         "stream": True,
     }
+    if endpoint.every_token:
+        body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
     outputs: list[float] = []
     sent = time.monotonic()
     try:
         async with session.post(f"{endpoint.url}/v1/completions", json=body) as response:
-            error = await _read(response, outputs)
+            error = await _read(response, outputs, every_token=endpoint.every_token)
     except (TimeoutError, aiohttp.ClientError) as failure:
         error = f"{type(failure).__name__}: {failure}"
     on_end(RequestRecord(sent, len(prompt), output_tokens, tuple(outputs), time.monotonic(), error))
 
 
-async def _read(response: aiohttp.ClientResponse, outputs: list[float]) -> str:
+async def _read(response: aiohttp.ClientResponse, outputs: list[float], *, every_token: bool) -> str:
     """Note when outputs arrive until the answer ends; an empty text means that all of it came."""
     if response.status != 200:
         return f"HTTP {response.status}: {(await response.text())[:200]}"
@@ -89,5 +96,10 @@ async def _read(response: aiohttp.ClientResponse, outputs: list[float]) -> str:
         if line.startswith(_DATA):
             if b'"error"' in line:
                 return line.decode(errors="replace").strip()[:200]
-            outputs.append(time.monotonic())
+            now = time.monotonic()
+            if every_token:
+                told = _TOKENS.search(line)
+                outputs += [now] * (int(told[1]) - len(outputs) if told else 0)
+            else:
+                outputs.append(now)
     return "the answer broke off"

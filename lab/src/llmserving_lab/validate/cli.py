@@ -66,14 +66,19 @@ def _print(console: Console, result: dict[str, Any]) -> None:
             "" if figure["limit"] is None else f"±{figure['limit']:.0%}",
         )
     console.print(table)
-    console.print(
-        f"running differs by {result['running_mean_difference']} and waiting by {result['waiting_mean_difference']} requests on "
-        f"average over time; {result['extrapolated_steps']} of {result['steps']} steps lie outside the measured range"
-    )
-    if not result["has_token_times"]:
+    if result["running_mean_difference"] is not None:
         console.print(
-            "This recording has no time per token (token_ts), so it cannot validate inter-token gaps: only their mean per request."
+            f"running differs by {result['running_mean_difference']} and waiting by {result['waiting_mean_difference']} requests on "
+            "average over time"
         )
+    console.print(f"{result['extrapolated_steps']} of {result['steps']} steps lie outside the measured range")
+    if result["front_end_seconds"] is not None:
+        console.print(
+            f"times are a client's: {result['front_end_seconds'] * 1000:.1f} ms of front end, measured on the idle server, are added "
+            "to the replay's TTFT"
+        )
+    for missing in result["not_validated"]:
+        console.print(f"not validated: {missing}")
     for caveat in result["caveats"]:
         console.print(f"note: {caveat}")
     console.print("within all limits" if result["within"] else "[red]outside a limit: do not trust this device[/red]")

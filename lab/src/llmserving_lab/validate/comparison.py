@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from llmserving_lab.bench.outcome import Outcome, percentile
@@ -42,7 +41,10 @@ class Figure:
 def compare(
     recording: Recording, outcomes: Sequence[Outcome], states: Sequence[tuple[float, int, int]]
 ) -> tuple[list[Figure], dict[str, Any]]:
-    """Figures of both sides, and the mean differences of running and waiting requests over time.
+    """Figures of both sides, and what else there is to say of the comparison.
+
+    The replay has no front end. Where the recording is a client's, the share of its TTFT that was spent outside the engine, which
+    the recorder measured on the idle server, is added to the replay's.
 
     Args:
         recording: The real run.
@@ -51,7 +53,8 @@ def compare(
     """
     real_ttft = [request.ttft for request in recording.requests]
     real_tpot = [request.tpot for request in recording.requests if request.tpot is not None]
-    ttft = [outcome.ttft for outcome in outcomes if outcome.ttft is not None]
+    front_end = recording.front_end_seconds or 0.0
+    ttft = [outcome.ttft + front_end for outcome in outcomes if outcome.ttft is not None]
     tpot = [
         (outcome.token_times[-1] - outcome.token_times[0]) / (len(outcome.token_times) - 1)
         for outcome in outcomes
@@ -68,7 +71,7 @@ def compare(
     real_span = max(request.last_token for request in recording.requests)
     span = max(outcome.token_times[-1] for outcome in outcomes)
     figures.append(Figure("throughput", "tok/s", tokens / real_span, sum(len(o.token_times) for o in outcomes) / span))
-    real_gaps = [later - earlier for request in recording.requests for earlier, later in pairwise(request.token_times)]
+    real_gaps = [gap for request in recording.requests for gap in request.gaps]
     if real_gaps:
         gaps = [gap for outcome in outcomes for gap in outcome.gaps()]
         figures += [
@@ -78,7 +81,29 @@ def compare(
     return figures, {
         "running_mean_difference": _difference(recording, states, 1),
         "waiting_mean_difference": _difference(recording, states, 2),
+        "front_end_seconds": recording.front_end_seconds,
+        "not_validated": not_validated(recording),
     }
+
+
+def not_validated(recording: Recording) -> list[str]:
+    """What this recording cannot tell about a device, one sentence each."""
+    said = []
+    untimed = sum(not request.token_times for request in recording.requests if request.output_tokens > 1)
+    if untimed == sum(request.output_tokens > 1 for request in recording.requests) and untimed:
+        said.append(
+            "Inter-token gaps: the recording has no time per token (token_ts), only their mean per request can be compared "
+            "(llmserving-lab record makes recordings that have them)."
+        )
+    elif untimed:
+        said.append(f"Inter-token gaps of {untimed} requests: they have no time per token (token_ts).")
+    if not recording.states:
+        said.append("Running and waiting over time: timeseries.csv has no rows.")
+    if recording.at_client and recording.front_end_seconds is None:
+        said.append("TTFT: times are a client's, and how much of them is front end is not known.")
+    if recording.kv_tokens is None:
+        said.append("Memory: the recording does not say how large the KV cache was, the device's estimate is used.")
+    return said
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T", int, float)
 
 
 class RecordingError(ValueError):
@@ -15,7 +19,7 @@ class RecordingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """One request of a recorded run; times in seconds since the first reached the engine."""
+    """One request of a recorded run; times in seconds since the first was queued (at the engine or at the client)."""
 
     queued: float
     first_token: float
@@ -34,6 +38,11 @@ class RecordedRequest:
         """Mean time per output token after the first; None for one-token outputs."""
         return (self.last_token - self.first_token) / (self.output_tokens - 1) if self.output_tokens > 1 else None
 
+    @property
+    def gaps(self) -> tuple[float, ...]:
+        """Seconds between outputs; tokens with equal times came in one output, which is one gap."""
+        return tuple(later - earlier for earlier, later in pairwise(self.token_times) if later > earlier)
+
 
 @dataclass(frozen=True, slots=True)
 class Recording:
@@ -47,6 +56,9 @@ class Recording:
         max_num_batched_tokens: Start-up setting.
         requests: In order of arrival at the engine.
         states: `(seconds, running, waiting)` over time.
+        kv_tokens: Capacity of the engine's KV cache; None where the recording does not say.
+        at_client: Whether times are those of a client; else those of the engine.
+        front_end_seconds: Part of a client's mean TTFT that is spent outside the engine; None where it is not known.
     """
 
     name: str
@@ -56,6 +68,9 @@ class Recording:
     max_num_batched_tokens: int
     requests: tuple[RecordedRequest, ...]
     states: tuple[tuple[float, int, int], ...]
+    kv_tokens: int | None = None
+    at_client: bool = False
+    front_end_seconds: float | None = None
 
 
 def read_recording(folder: Path) -> Recording:
@@ -81,8 +96,21 @@ def read_recording(folder: Path) -> Recording:
         vllm_version=str(meta.get("vllm_version", "")),
         requests=_requests(folder / "requests.jsonl"),
         states=_states(folder / "timeseries.csv"),
+        kv_tokens=_optional(folder / "meta.json", meta, "kv_cache_tokens", int),
+        at_client=meta.get("measured_at") == "client",
+        front_end_seconds=_optional(folder / "meta.json", meta, "front_end_seconds", float),
         **ceilings,
     )
+
+
+def _optional(path: Path, meta: dict[str, Any], name: str, kind: Callable[[Any], T]) -> T | None:
+    """A number above or equal to zero, or None where the recording does not say."""
+    value = meta.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise RecordingError(f"{path}: {name} is {value!r}; it should be a number of zero or more, or absent")
+    return kind(value)
 
 
 def _read(path: Path) -> str:
@@ -127,6 +155,7 @@ def _requests(path: Path) -> tuple[RecordedRequest, ...]:
             raise RecordingError(
                 f"{path}: row {line}: queued_ts, first_token_ts and last_token_ts should follow each other"
             )
+        _check_token_times(path, line, rows[-1])
     if not rows:
         raise RecordingError(f"{path}: has no requests")
     start = min(row.queued for row in rows)
@@ -141,6 +170,18 @@ def _requests(path: Path) -> tuple[RecordedRequest, ...]:
         )
         for row in sorted(rows, key=lambda row: row.queued)
     )
+
+
+def _check_token_times(path: Path, line: int, row: RecordedRequest) -> None:
+    times = row.token_times
+    if not times:
+        return
+    if len(times) != row.output_tokens:
+        raise RecordingError(
+            f"{path}: row {line}: token_ts holds {len(times)} times and output_toks is {row.output_tokens}; they should agree"
+        )
+    if list(times) != sorted(times) or (times[0], times[-1]) != (row.first_token, row.last_token):
+        raise RecordingError(f"{path}: row {line}: token_ts should ascend from first_token_ts to last_token_ts")
 
 
 def _states(path: Path) -> tuple[tuple[float, int, int], ...]:

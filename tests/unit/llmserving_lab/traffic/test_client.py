@@ -95,3 +95,29 @@ async def test_an_answer_that_fails_is_reported_with_the_reason(
 async def test_a_server_that_is_not_there_is_a_failure_and_not_a_crash() -> None:
     (seen,) = await send(Endpoint("http://127.0.0.1:1", "m"), Arrival(0.0, 5, 5))
     assert "Connect" in seen.error
+
+
+async def test_every_token_is_timed_where_the_server_says_how_many_an_output_holds() -> None:
+    async def completions(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        assert body["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for tokens in (1, 4, 5):
+            usage = f'"usage":{{"prompt_tokens":3,"total_tokens":9,"completion_tokens":{tokens}}}'
+            await response.write(f'data: {{"choices":[{{"text":"a"}}],{usage}}}\n\n'.encode())
+            await asyncio.sleep(0.01)
+        await response.write(b'data: {"choices":[],"usage":{"completion_tokens":5}}\n\n')
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    app = web.Application()
+    app.add_routes([web.post("/v1/completions", completions)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    (seen,) = await send(Endpoint(f"http://{host}:{port}", "m", every_token=True), Arrival(0.0, 3, 5))
+    await runner.cleanup()
+    assert len(seen.outputs) == 5
+    assert len(set(seen.outputs)) == 3
