@@ -3,7 +3,8 @@
     → {"id": 7, "kind": "run", "plan": {…}}
     ← {"id": 7, "result": {…}}   or   {"id": 7, "error": "…"}
 
-vLLM is imported once (twenty seconds); each run is a fork of this process.
+vLLM is imported once (twenty seconds); each run is a fork of this process. The end of standard input means that whoever
+asked is gone: this process ends at once, and the runs under way with it.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ def main() -> None:
     def answer(number: int, done: Future[dict[str, Any]]) -> None:
         say(_answer(number, done))
 
-    with ProcessPoolExecutor(jobs, mp_context=get_context("fork"), initializer=_quiet) as pool:
-        for line in sys.stdin:
-            task = json.loads(line)
-            future = pool.submit(execution.execute, task["kind"], task["plan"])
-            future.add_done_callback(partial(answer, task["id"]))
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("fork"), initializer=_quiet)
+    for line in sys.stdin:
+        task = json.loads(line)
+        future = pool.submit(execution.execute, task["kind"], task["plan"])
+        future.add_done_callback(partial(answer, task["id"]))
+    os._exit(0)  # an orderly end would first work off every plan that is still queued
 
 
 def _quiet() -> None:
