@@ -98,7 +98,7 @@ def stand_in(folder: Path, steps_per_second: float) -> None:
         )
         ring.step(row)
         if progress.step % 2:
-            ring.request(RequestRow(0, now - 5 * 10**9, now, 1000, 0, 150, 149, 3, 0, 0, 0, 0.3, 5.0, 0.1, 0.06))
+            ring.request(RequestRow(0, now - 5 * 10**9, now, 1000, 0, 150, 149, 3, 0, 0, 0, 0, 0.3, 5.0, 0.1, 0.06))
 
 
 def process_seconds(pid: int) -> float:

@@ -372,6 +372,6 @@ def test_a_killed_loop_comes_back_and_goes_on_from_the_bounds_in_force(tmp_path:
 
 
 def test_request_rows_are_read_as_written(tmp_path: Path, plugin: Plugin) -> None:
-    plugin.ring.request(RequestRow(0, 1, 2, 100, 16, 7, 6, 1, 0, -3, 0, 0.25, 1.5, 0.1, 0.08))
+    plugin.ring.request(RequestRow(0, 1, 2, 100, 16, 7, 6, 1, 0, -3, 1, 1, 0.25, 1.5, 0.1, 0.08))
     (record,) = RingReader(tmp_path / ring_name(0)).read().records
-    assert record == RequestRecord(Ended.FINISHED, 1, 2, 100, 16, 7, 6, 1, 0, -3, 0, 0.25, 1.5, 0.1, 0.08)
+    assert record == RequestRecord(Ended.FINISHED, 1, 2, 100, 16, 7, 6, 1, 0, -3, 1, 1, 0.25, 1.5, 0.1, 0.08)

@@ -77,6 +77,7 @@ class Engine:
         """Judge what is sensed from now on by the policy's targets."""
         self.measured.judge_by = judge_by(policy, share)
         self.measured.sla.resize(policy.sla.window_seconds)
+        self.measured.batch.resize(policy.sla.window_seconds)
 
     def sense(self, telemetry: Telemetry, now: float) -> None:
         """Take in what was read of the engine's telemetry."""

@@ -46,15 +46,20 @@ class LoopCollector(Collector):
         yield from _bounds(engines)
         yield from _counts(engines)
         yield from _state(engines, now)
-        observed, attained = [], []
+        observed, attained, by_class = [], [], []
         for labels, engine in engines:
             counts = engine.measured.sla.total
             observed += [((*labels, *tail), value) for tail, value in _observed(counts, policy, self._loop)]
             arrived = counts.requests + engine.measured.overdue_waiting(now)
             if arrived:
                 attained.append((labels, counts.good / arrived))
+                by_class.append(((*labels, "interactive"), counts.good / arrived))
+            batch = engine.measured.batch.total
+            if batch.requests:
+                by_class.append(((*labels, "batch"), batch.good / batch.requests))
         yield _gauge(series.LATENCY_OBSERVED, observed)
         yield _gauge(series.ATTAINMENT, attained)
+        yield _gauge(series.CLASS_ATTAINMENT, by_class)
 
 
 def _gauge(definition: series.Series, samples: Iterable[Sample]) -> Metric:
@@ -127,6 +132,10 @@ def _bounds(engines: Sequence[tuple[tuple[str, ...], Engine]]) -> Iterator[Metri
 def _counts(engines: Sequence[tuple[tuple[str, ...], Engine]]) -> Iterator[Metric]:
     totals = [(labels, engine.totals) for labels, engine in engines]
     yield _counter(series.REQUESTS, [((*labels, result), n) for labels, t in totals for result, n in t.results.items()])
+    yield _counter(
+        series.CLASS_REQUESTS,
+        [((*labels, *key), n) for labels, t in totals for key, n in t.class_results.items()],
+    )
     yield _counter(
         series.DECISIONS,
         [

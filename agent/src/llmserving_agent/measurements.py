@@ -17,7 +17,7 @@ from llmserving_agent.signals.smoothing import Ewma
 from llmserving_agent.signals.step_cost import StepCost
 from llmserving_agent.totals import EngineTotals
 from llmserving_api.control import RuntimeConfig
-from llmserving_api.telemetry import MoreRecord, RequestRecord, StepFlag, StepRecord
+from llmserving_api.telemetry import MoreRecord, RequestClass, RequestRecord, StepFlag, StepRecord
 
 MAX_STEPS = 2000
 """Step records kept for a law that learns from each of them."""
@@ -31,7 +31,8 @@ class Measurements:
     Attributes:
         problem: Why telemetry cannot be read; empty while it can.
         last_step: The newest step record.
-        sla: Latencies over the SLA window.
+        sla: Latencies over the SLA window, of all but batch requests.
+        batch: The same of batch requests, judged by the same targets; nothing is decided by it.
         totals: Counts since the agent's start, for metrics.
         judge_by: Targets that requests are judged by as they leave.
         counted_from: Time (seconds) before which nothing is in the totals: an earlier agent has counted it already.
@@ -40,6 +41,7 @@ class Measurements:
     problem: str = ""
     last_step: StepRecord | None = None
     sla: SLAWindow = field(default_factory=SLAWindow)
+    batch: SLAWindow = field(default_factory=SLAWindow)
     totals: EngineTotals = field(default_factory=EngineTotals)
     judge_by: JudgeBy = field(default_factory=JudgeBy)
     counted_from: float = float("-inf")
@@ -50,6 +52,7 @@ class Measurements:
     _lengths: LengthStatistics = field(default_factory=LengthStatistics)
     _arrivals: Ewma = field(default_factory=lambda: Ewma(ARRIVALS_SECONDS))
     _left: int = 0
+    _further_firsts: int = 0
 
     def take(self, telemetry: Telemetry, now: float) -> None:
         """Take in what was read of the engine's telemetry."""
@@ -63,11 +66,13 @@ class Measurements:
             elif isinstance(record, RequestRecord):
                 self._left += 1
                 self._lengths.add(record)
-                verdict = self.sla.add_request(record, self.judge_by)
-                self.totals.results[verdict] += self._counts(record.finished_ns)
+                verdict = self._sla_of(record.request_class).add_request(record, self.judge_by)
+                if self._counts(record.finished_ns):
+                    self.totals.add_result(record.request_class, verdict)
             else:
                 self._more(record)
         self.sla.advance(now)
+        self.batch.advance(now)
 
     def _step(self, record: StepRecord) -> None:
         previous = self.last_step
@@ -83,16 +88,25 @@ class Measurements:
         firsts = sum(count for _, count in record.first_tokens)
         self._lengths.add_outputs(firsts + sum(count for _, count in record.gaps))
         if previous is not None and record.completed_ns > previous.completed_ns:
-            arrived = firsts + record.waiting - previous.waiting
+            arrived = firsts + self._further_firsts + record.waiting - previous.waiting
             rate = arrived / (record.completed_ns - previous.completed_ns) * 1e9
             self._arrivals = self._arrivals.updated(rate, at)
+        self._further_firsts = 0
 
     def _more(self, record: MoreRecord) -> None:
-        self._epoch.add_more(record)
+        firsts = sum(count for _, count in record.first_tokens)
+        self._further_firsts += firsts
+        self._lengths.add_outputs(firsts + sum(count for _, count in record.gaps))
+        if record.request_class != RequestClass.BATCH:
+            self._epoch.add_more(record)
         if self.last_step is not None:
             if self._counts(self.last_step.completed_ns):
                 self.totals.add_first_tokens(record.first_tokens)
-            self.sla.add_step(self.last_step.completed_ns / 1e9, record.first_tokens, record.gaps)
+            at = self.last_step.completed_ns / 1e9
+            self._sla_of(record.request_class).add_step(at, record.first_tokens, record.gaps)
+
+    def _sla_of(self, request_class: int) -> SLAWindow:
+        return self.batch if request_class == RequestClass.BATCH else self.sla
 
     def _counts(self, at_ns: int) -> bool:
         return at_ns / 1e9 >= self.counted_from
@@ -105,7 +119,7 @@ class Measurements:
         if self.last_step is not None:
             lost = self.running(None) + self.last_step.waiting
             self.sla.add_failed(lost, now)
-            self.totals.results["failed"] += lost
+            self.totals.add_result(RequestClass.INTERACTIVE, "failed", lost)
         self.last_step = None
         self._epoch.restart()
         self._lengths.restart()
@@ -155,9 +169,9 @@ class Measurements:
         return max(0, step.running - step.finished - self._left)
 
     def overdue_waiting(self, now: float) -> int:
-        """Requests waiting for longer than the TTFT target, also when the engine has stopped stepping."""
+        """Requests waiting for longer than the TTFT target, also when the engine has stopped stepping; none of batch."""
         step, target = self.last_step, self.judge_by.ttft
-        if step is None or target is None or step.waiting == 0:
+        if step is None or target is None or step.waiting == 0 or step.oldest_waiting_ns == 0:
             return 0
         since = now - step.completed_ns / 1e9
         if since > target.target_seconds:

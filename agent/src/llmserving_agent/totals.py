@@ -2,15 +2,18 @@
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llmserving_api.conditions import DecisionReason
 from llmserving_api.latency import value_seconds
 from llmserving_api.policy import LawName
-from llmserving_api.telemetry import Pairs, StepFlag, StepRecord
+from llmserving_api.telemetry import Pairs, RequestClass, StepFlag, StepRecord
 
 STEP_EDGES = (0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.5, 1.0, 5.0)
 TICK_EDGES = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+
+CLASS_NAMES: Mapping[int, str] = {one.value: one.name.lower() for one in RequestClass}
 
 
 class Buckets:
@@ -48,7 +51,8 @@ class EngineTotals:
         dropped: Telemetry records lost.
         first_tokens: Requests that got their first token.
         first_token_seconds: Sum of their times to it.
-        results: Requests that left, by verdict.
+        results: Requests that left, by verdict, without batch requests.
+        class_results: All that left, by class and verdict.
         decisions: Decisions by law, reason and whether they were carried out.
     """
 
@@ -60,6 +64,7 @@ class EngineTotals:
     first_tokens: int = 0
     first_token_seconds: float = 0.0
     results: Counter[str] = field(default_factory=lambda: Counter(good=0, missed=0, failed=0, aborted=0))
+    class_results: Counter[tuple[str, str]] = field(default_factory=Counter)
     decisions: Counter[tuple[LawName, DecisionReason, bool]] = field(default_factory=Counter)
 
     def add(self, record: StepRecord) -> None:
@@ -70,6 +75,12 @@ class EngineTotals:
         self.preemptions += record.preempted
         self.prefill_opened += bool(record.flags & StepFlag.PREFILL_OPENED)
         self.add_first_tokens(record.first_tokens)
+
+    def add_result(self, request_class: int, verdict: str, count: int = 1) -> None:
+        """Count requests that left."""
+        if request_class != RequestClass.BATCH:
+            self.results[verdict] += count
+        self.class_results[CLASS_NAMES.get(request_class, "unknown"), verdict] += count
 
     def add_first_tokens(self, pairs: Pairs) -> None:
         """Count times to first token."""

@@ -31,14 +31,26 @@ LATENCY_OBSERVED: Final = Series(
 ATTAINMENT: Final = Series(
     "llmserving_agent_attainment_ratio",
     "gauge",
-    "Share of good requests among those of the SLA window.",
+    "Share of good requests among those of the SLA window, batch requests left out.",
     _ENGINE,
+)
+CLASS_ATTAINMENT: Final = Series(
+    "llmserving_agent_class_attainment_ratio",
+    "gauge",
+    "Share of good requests of one class in the SLA window; label class: interactive, batch (by the same targets).",
+    (*_ENGINE, "class"),
 )
 REQUESTS: Final = Series(
     "llmserving_agent_requests_total",
     "counter",
-    "Requests that left the engine; label result: good, missed, failed, aborted.",
+    "Requests that left the engine, batch requests left out; label result: good, missed, failed, aborted.",
     (*_ENGINE, "result"),
+)
+CLASS_REQUESTS: Final = Series(
+    "llmserving_agent_class_requests_total",
+    "counter",
+    "Requests that left the engine; labels: class (interactive, batch, unknown: served as interactive), result.",
+    (*_ENGINE, "class", "result"),
 )
 BOUND_REQUESTED: Final = Series(
     "llmserving_agent_bound_requested",

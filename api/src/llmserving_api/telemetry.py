@@ -23,7 +23,7 @@ PAIR: Final = struct.Struct("<HH")
 """(latency bucket, count); see ``llmserving_api.latency``."""
 MAX_PAIRS: Final = 40
 """Pairs in one step record, inter-token gaps first, then first tokens. More distinct buckets than fit: a
-``STEP_MORE`` record with the same step number carries the rest."""
+``STEP_MORE`` record with the same step number carries the rest. Latencies of batch requests are always in one."""
 
 
 class Kind(IntEnum):
@@ -52,14 +52,24 @@ class Outcome(IntEnum):
     FAILED = 2
 
 
+class RequestClass(IntEnum):
+    """What a client said of a request (``vllm_xargs``, key ``llmserving_class``). All but ``BATCH`` have the targets."""
+
+    INTERACTIVE = 0  # also when nothing was said
+    BATCH = 1  # no latency target: served behind the others, measured apart
+    UNKNOWN = 2  # a class that the plug-in does not know: treated as interactive
+
+
 PREFIX: Final = struct.Struct("<QII")
-"""Start of every record: sequence number, kind, flags (``StepFlag``) or outcome (``Outcome``)."""
+"""Start of every record: sequence number, kind, flags (``StepFlag``), outcome (``Outcome``) or, of the latencies in a
+``STEP_MORE`` record, class (``RequestClass``; 0 from plug-ins that know no classes)."""
 
 STEP_BODY: Final = struct.Struct("<QQQQ IIII QQ IIIIIIIIIIII QQ Q d HH")
 """See ``StepRecord`` for the order of the fields."""
 
-REQUEST_BODY: Final = struct.Struct("<QQ IIIIII i I dddd")
-"""See ``RequestRecord`` for the order of the fields."""
+REQUEST_BODY: Final = struct.Struct("<QQ IIIIII i HH dddd")
+"""See ``RequestRecord`` for the order of the fields. Plug-ins that know no classes wrote ``relegated`` in four bytes, of
+which the upper two, the class now, were 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +90,7 @@ class StepRecord:
     padded_tokens: int  # tokens the device computed, with graph padding; 0 when unknown
     running: int  # these two: right after schedule()
     waiting: int
-    overdue_waiting: int  # without a first token for longer than the TTFT target
+    overdue_waiting: int  # without a first token for longer than the TTFT target, batch not counted
     finished: int
     preempted: int
     kv_blocks_used: int
@@ -89,12 +99,12 @@ class StepRecord:
     max_num_batched_tokens: int  # applied
     token_budget: int  # granted for this step
     held: int  # requests held back or parked by a law
-    oldest_waiting_ns: int  # age of the oldest request without a first token; 0 when there is none
+    oldest_waiting_ns: int  # age of the oldest request without a first token, batch not counted; 0: there is none
     predicted_ns: int  # by the step-time model in force; 0 without one
     operation_id: int
     trim: float  # observed over predicted step time, smoothed; 1.0 without a model
-    gaps: tuple[tuple[int, int], ...]  # (bucket, count) of inter-token gaps that ended in this step
-    first_tokens: tuple[tuple[int, int], ...]  # (bucket, count) of times to first token
+    gaps: tuple[tuple[int, int], ...]  # (bucket, count) of inter-token gaps that ended in this step, without batch
+    first_tokens: tuple[tuple[int, int], ...]  # (bucket, count) of times to first token, without batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,7 @@ class RequestRecord:
     preemptions: int
     priority: int
     relegated: int  # 1: it was put behind others because its TTFT could not be met
+    request_class: int  # ``RequestClass``
     ttft_seconds: float  # 0 when no token came
     e2e_seconds: float
     queue_seconds: float
@@ -120,11 +131,12 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class MoreRecord:
-    """Further latency pairs of a step."""
+    """Further latency pairs of a step: those that did not fit, or those of another class."""
 
     step: int
     gaps: tuple[tuple[int, int], ...]
     first_tokens: tuple[tuple[int, int], ...]
+    request_class: int = RequestClass.INTERACTIVE
 
 
 _MORE_BODY: Final = struct.Struct("<QHH")
@@ -161,7 +173,7 @@ def decode_record(data: bytes) -> StepRecord | MoreRecord | RequestRecord:
     if kind == Kind.STEP_MORE:
         step, gaps, firsts = _MORE_BODY.unpack_from(data, PREFIX.size)
         gap_pairs, first_pairs = _pairs(data, PREFIX.size + _MORE_BODY.size, gaps, firsts)
-        return MoreRecord(step, gap_pairs, first_pairs)
+        return MoreRecord(step, gap_pairs, first_pairs, flags)
     if kind == Kind.REQUEST:
         return RequestRecord(Outcome(flags), *REQUEST_BODY.unpack_from(data, PREFIX.size))
     raise ValueError(f"telemetry record: kind {kind}, known are {[k.value for k in Kind]}")

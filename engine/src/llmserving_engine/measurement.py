@@ -124,6 +124,7 @@ class Measurement:
             self._reconcile(step, engine_outputs)
         if step.count:
             row.gaps, row.first_tokens = self.tracker.outputs(changes.joined, changes.left, step.count, now_ns)
+            row.batch_gaps, row.batch_first_tokens = self.tracker.take_batch()
         elif changes.left:
             self._postpone(changes.left)
         row.completed_ns = now_ns

@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from llmserving_engine.telemetry import Pairs, RequestRow, StepRow
+from llmserving_engine.telemetry import Pairs, RequestClass, RequestRow, StepRow
 
 MAGIC: Final = b"LLMSRING"
 RING_VERSION: Final = 1
@@ -30,11 +30,13 @@ KIND_REQUEST: Final = 3
 
 _PAIR: Final = struct.Struct("<HH")
 _U16: Final = 0xFFFF
+_INTERACTIVE: Final = int(RequestClass.INTERACTIVE)
+_BATCH: Final = int(RequestClass.BATCH)
 _SEQUENCE: Final = struct.Struct("<Q")
 _WRITTEN_OFFSET: Final = HEADER.size - 8
 _STEP: Final = struct.Struct("<II QQQQ IIII QQ IIIIIIIIIIII QQ Q d HH".replace(" ", ""))
 _MORE: Final = struct.Struct("<IIQHH")
-_REQUEST: Final = struct.Struct("<II QQ IIIIII i I dddd".replace(" ", ""))
+_REQUEST: Final = struct.Struct("<II QQ IIIIII i HH dddd".replace(" ", ""))
 
 
 class RingWriter:
@@ -112,7 +114,9 @@ class RingWriter:
         self._pairs(body + _STEP.size, gaps, firsts)
         self._commit(offset)
         if is_much:
-            self._more(row.step, row.gaps[len(gaps) :], row.first_tokens[len(firsts) :])
+            self._more(row.step, row.gaps[len(gaps) :], row.first_tokens[len(firsts) :], _INTERACTIVE)
+        if row.batch_gaps or row.batch_first_tokens:
+            self._more(row.step, row.batch_gaps, row.batch_first_tokens, _BATCH)
 
     def request(self, row: RequestRow) -> None:
         """Write a request that left."""
@@ -132,6 +136,7 @@ class RingWriter:
             row.preemptions,
             max(-(2**31), min(2**31 - 1, row.priority)),
             row.relegated,
+            row.request_class,
             row.ttft_seconds,
             row.e2e_seconds,
             row.queue_seconds,
@@ -143,13 +148,13 @@ class RingWriter:
         """Unmap; the file stays for a reader."""
         self._map.close()
 
-    def _more(self, step: int, gaps: Pairs, firsts: Pairs) -> None:
+    def _more(self, step: int, gaps: Pairs, firsts: Pairs, request_class: int) -> None:
         while gaps or firsts:
             now_gaps = gaps[:MAX_PAIRS]
             now_firsts = firsts[: MAX_PAIRS - len(now_gaps)]
             offset = self._open()
             body = offset + _SEQUENCE.size
-            _MORE.pack_into(self._map, body, KIND_STEP_MORE, 0, step, len(now_gaps), len(now_firsts))
+            _MORE.pack_into(self._map, body, KIND_STEP_MORE, request_class, step, len(now_gaps), len(now_firsts))
             self._pairs(body + _MORE.size, now_gaps, now_firsts)
             self._commit(offset)
             gaps, firsts = gaps[len(now_gaps) :], firsts[len(now_firsts) :]

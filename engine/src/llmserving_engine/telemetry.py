@@ -4,7 +4,7 @@ The rows have the names and units of the telemetry ring's records; a sink writes
 keeps them in memory in a simulation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import Protocol
 
@@ -28,6 +28,14 @@ class Outcome(IntEnum):
     FINISHED = 0
     ABORTED = 1
     FAILED = 2
+
+
+class RequestClass(IntEnum):
+    """What a client said of a request; see ``classes``. The targets are for all but ``BATCH``."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+    UNKNOWN = 2
 
 
 @dataclass(slots=True)
@@ -63,6 +71,9 @@ class StepRow:
     trim: float
     gaps: Pairs
     first_tokens: Pairs
+    """These two without batch requests, whose latencies are in the next two."""
+    batch_gaps: Pairs = field(default_factory=list)
+    batch_first_tokens: Pairs = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -80,6 +91,7 @@ class RequestRow:
     preemptions: int
     priority: int
     relegated: int
+    request_class: int
     ttft_seconds: float
     e2e_seconds: float
     queue_seconds: float

@@ -7,18 +7,18 @@ and for each request only where its uninterrupted stream of outputs began. Reque
 """
 
 from bisect import bisect_right
-from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Any, Final
 
 from llmserving_engine.bounds import Targets
+from llmserving_engine.classes import class_of
 from llmserving_engine.latency import bucket_of
 from llmserving_engine.planning.protocol import Track
-from llmserving_engine.telemetry import Outcome, Pairs, RequestRow
+from llmserving_engine.telemetry import Outcome, Pairs, RequestClass, RequestRow
+from llmserving_engine.waiting_ages import WaitingAges
 
 _OUTCOMES: Final = {"FINISHED_ABORTED": Outcome.ABORTED, "FINISHED_ERROR": Outcome.FAILED}
-_OVERDUE_PER_STEP: Final = 32
-"""Most requests looked at in one step when many become overdue at once; the rest follow in the next steps."""
+_BATCH: Final = RequestClass.BATCH
 _MAX_AGE_NS: Final = 3600 * 10**9
 """A request stamped earlier than this had a wrong clock."""
 
@@ -57,8 +57,10 @@ class RequestTracker:
         self.last_output_ns = 0
         self._targets = Targets()
         self._log = GapLog()
-        self._pending: deque[Track] = deque()  # no first token yet, in order of arrival, not overdue
-        self._overdue: OrderedDict[str, Track] = OrderedDict()  # its first entry is looked up in each step
+        self._batch_streaming = 0
+        self._batch_gaps: dict[int, int] = {}
+        self._batch_firsts: dict[int, int] = {}
+        self._waiting = WaitingAges()  # of those without a first token
 
     # Arrivals and departures
 
@@ -68,9 +70,10 @@ class RequestTracker:
         if request_id in self.tracks:
             return None
         age_ns = wall_ns - int(request.arrival_time * 1e9)
-        track = Track(request, now_ns - age_ns if 0 <= age_ns <= _MAX_AGE_NS else now_ns)
+        track = Track(request, now_ns - age_ns if 0 <= age_ns <= _MAX_AGE_NS else now_ns, class_of(request))
         self.tracks[request_id] = track
-        self._pending.append(track)
+        if track.request_class is not _BATCH:
+            self._waiting.add(track.arrival_ns)
         return track
 
     def depart(self, request_id: str, now_ns: int) -> tuple[Track, RequestRow] | None:
@@ -79,9 +82,10 @@ class RequestTracker:
         if track is None:
             return None
         self._leave_stream(track, self._log.count)
-        self._overdue.pop(request_id, None)
         request = track.request
         first = track.first_token_ns
+        if not first and track.request_class is not _BATCH:
+            self._waiting.remove(track.arrival_ns)
         scheduled = track.first_scheduled_ns
         row = RequestRow(
             outcome=_OUTCOMES.get(request.status.name, Outcome.FINISHED),
@@ -95,6 +99,7 @@ class RequestTracker:
             preemptions=track.preemptions,
             priority=request.priority,
             relegated=int(track.relegated),
+            request_class=track.request_class,
             ttft_seconds=(first - track.arrival_ns) / 1e9 if first else 0.0,
             e2e_seconds=(now_ns - track.arrival_ns) / 1e9,
             queue_seconds=((scheduled or now_ns) - track.arrival_ns) / 1e9,
@@ -114,7 +119,8 @@ class RequestTracker:
             now_ns: When the output came.
 
         Returns:
-            Gaps that ended now and times to first token, as (bucket, count) pairs.
+            Gaps that ended now and times to first token, as (bucket, count) pairs, without those of batch requests:
+            `take_batch` has them.
         """
         log, tracks = self._log, self.tracks
         for request_id in left:
@@ -124,6 +130,8 @@ class RequestTracker:
                 track.last_token_ns = self.last_output_ns
         gaps: dict[int, int] = {}
         firsts: dict[int, int] = {}
+        batch_gaps, batch_firsts = self._batch_gaps, self._batch_firsts
+        batch_streaming = self._batch_streaming
         gap_ns = now_ns - self.last_output_ns
         itl_ns = self._targets.itl_ns
         log.append(gap_ns, 0 < itl_ns < gap_ns)
@@ -133,25 +141,35 @@ class RequestTracker:
             track = tracks.get(request_id)
             if track is None:
                 continue
+            is_batch = track.request_class is _BATCH
+            self._batch_streaming += is_batch
             if track.first_token_ns:
                 own_gap_ns = now_ns - track.last_token_ns
                 track.gaps += 1
                 track.gaps_over_target += 0 < itl_ns < own_gap_ns
                 track.max_gap_ns = max(track.max_gap_ns, own_gap_ns)
-                bucket = bucket_of(own_gap_ns)
-                gaps[bucket] = gaps.get(bucket, 0) + 1
+                _count(batch_gaps if is_batch else gaps, bucket_of(own_gap_ns), 1)
             else:
                 track.first_token_ns = now_ns
-                self._overdue.pop(request_id, None)
-                bucket = bucket_of(now_ns - track.arrival_ns)
-                firsts[bucket] = firsts.get(bucket, 0) + 1
+                if not is_batch:
+                    self._waiting.remove(track.arrival_ns)
+                _count(batch_firsts if is_batch else firsts, bucket_of(now_ns - track.arrival_ns), 1)
             track.stream_start = log.count
             track.stream_over = log.over
-        if streaming > 0:
-            bucket = bucket_of(gap_ns)
-            gaps[bucket] = gaps.get(bucket, 0) + streaming
+        if batch_streaming:
+            _count(batch_gaps, bucket_of(gap_ns), batch_streaming)
+        if streaming > batch_streaming:
+            _count(gaps, bucket_of(gap_ns), streaming - batch_streaming)
         self.last_output_ns = now_ns
         return list(gaps.items()), list(firsts.items())
+
+    def take_batch(self) -> tuple[Pairs, Pairs]:
+        """Gaps and times to first token of batch requests since they were last taken."""
+        if not self._batch_gaps and not self._batch_firsts:
+            return [], []
+        taken = list(self._batch_gaps.items()), list(self._batch_firsts.items())
+        self._batch_gaps, self._batch_firsts = {}, {}
+        return taken
 
     def _leave_stream(self, track: Track, end: int) -> None:
         """Settle a request's stream, which had the log's entries from its start up to ``end``."""
@@ -161,34 +179,24 @@ class RequestTracker:
         track.gaps_over_target += self._log.over - track.stream_over
         track.max_gap_ns = max(track.max_gap_ns, self._log.longest_since(track.stream_start))
         track.stream_start = -1
+        self._batch_streaming -= track.request_class is _BATCH
 
     # Requests without a first token
 
     def set_targets(self, targets: Targets) -> None:
         """Count against other targets from now on."""
-        if targets == self._targets:
-            return
         self._targets = targets
-        self._pending = deque(sorted((*self._overdue.values(), *self._pending), key=lambda track: track.arrival_ns))
-        self._overdue.clear()
 
     def overdue(self, now_ns: int) -> int:
         """Requests that have had no token for longer than the TTFT target since they arrived."""
         ttft_ns = self._targets.ttft_ns
-        pending = self._pending
-        for _ in range(min(len(pending), _OVERDUE_PER_STEP)):
-            track = pending[0]
-            if self._waits(track):
-                if not ttft_ns or now_ns - track.arrival_ns <= ttft_ns:
-                    break
-                self._overdue[track.request.request_id] = track
-            pending.popleft()
-        return len(self._overdue)
+        return self._waiting.arrived_before(now_ns - ttft_ns) if ttft_ns else 0
 
     def oldest_ns(self, now_ns: int) -> int:
-        """Age of the oldest request without a first token, after ``overdue``; 0 when there is none."""
-        oldest = next(iter(self._overdue.values()), None) or (self._pending[0] if self._pending else None)
-        return 0 if oldest is None else max(0, now_ns - oldest.arrival_ns)
+        """Age of the first to arrive of those without a first token; 0 when there is none."""
+        arrival_ns = self._waiting.first_arrival_ns()
+        return 0 if arrival_ns is None else max(0, now_ns - arrival_ns)
 
-    def _waits(self, track: Track) -> bool:
-        return not track.first_token_ns and self.tracks.get(track.request.request_id) is track
+
+def _count(into: dict[int, int], bucket: int, count: int) -> None:
+    into[bucket] = into.get(bucket, 0) + count

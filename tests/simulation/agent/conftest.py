@@ -248,6 +248,7 @@ class Plant:
             preemptions=0,
             priority=0,
             relegated=0,
+            request_class=0,
             ttft_seconds=request.first - request.arrival,
             e2e_seconds=self.now - request.arrival,
             queue_seconds=(request.admitted or request.arrival) - request.arrival,

@@ -21,7 +21,8 @@ from llmserving_api.control import (
 )
 from llmserving_api.latency import bucket_of
 from llmserving_api.policy import LawName, Limits, Mode, Policy, Target, Targets
-from llmserving_api.telemetry import RequestRecord, StepRecord
+from llmserving_api.telemetry import MoreRecord, RequestClass, RequestRecord, StepRecord
+from llmserving_api.telemetry import Outcome as Ended
 
 NO_SHARE = FrontEndShare()
 
@@ -118,7 +119,7 @@ def step(at: float, **changes: Any) -> StepRecord:
     return StepRecord(**{**fields, **changes})
 
 
-def sense(engine: Engine, *records: StepRecord | RequestRecord, now: float, **changes: Any) -> None:
+def sense(engine: Engine, *records: StepRecord | MoreRecord | RequestRecord, now: float, **changes: Any) -> None:
     engine.sense(Telemetry(records=records, **changes), now)
 
 
@@ -308,6 +309,34 @@ def test_a_jammed_engines_waiting_requests_become_overdue_with_time() -> None:
     assert engine.measured.overdue_waiting(0.2) == 0
     assert engine.measured.overdue_waiting(1.2) == 1
     assert engine.measured.overdue_waiting(2.2) == 7
+
+
+def test_batch_requests_are_measured_apart_and_move_nothing() -> None:
+    engine = adopted()
+    engine.judge(policy(), NO_SHARE)
+    slow = ((bucket_of(9.0), 50),)
+    more = MoreRecord(2, slow, slow, RequestClass.BATCH)
+    late = RequestRecord(Ended.FINISHED, 0, 10**8, 100, 0, 9, 8, 8, 0, 0, 0, RequestClass.BATCH, 60.0, 90.0, 0.1, 9.0)
+    sense(engine, step(0.0), step(0.1, waiting=9), more, late, now=0.1)
+    window = engine.window(0.2)
+    assert (window.epoch.gaps, window.epoch.first_tokens) == ({}, {})
+    assert engine.measured.sla.total.requests == 0
+    assert engine.measured.batch.total.missed == 1
+    assert sum(engine.measured.batch.total.ttft.values()) == 50
+    assert engine.measured.overdue_waiting(60.0) == 0
+    # What is not a latency counts for all: first tokens that vLLM counts too, lengths, arrivals.
+    assert engine.totals.first_tokens == 50
+    assert window.lengths.finished == 1
+
+
+def test_a_request_of_an_unknown_class_counts_as_one_of_the_others_and_is_told() -> None:
+    engine = adopted()
+    engine.judge(policy(), NO_SHARE)
+    odd = RequestRecord(Ended.FINISHED, 0, 10**8, 100, 0, 9, 8, 0, 0, 0, 0, RequestClass.UNKNOWN, 0.1, 1.0, 0.1, 0.02)
+    sense(engine, odd, now=0.1)
+    assert engine.measured.sla.total.good == 1
+    assert engine.totals.results["good"] == 1
+    assert engine.totals.class_results["unknown", "good"] == 1
 
 
 def test_a_new_engine_is_measured_anew_and_the_users_latencies_are_kept() -> None:

@@ -30,7 +30,7 @@ from llmserving_api.latency import bucket_of
 from llmserving_api.policy import Limits, Policy, Target, Targets
 from llmserving_api.status import AgentStatus
 from llmserving_api.telemetry import Outcome as Ended
-from llmserving_api.telemetry import RequestRecord, StepRecord
+from llmserving_api.telemetry import RequestClass, RequestRecord, StepRecord
 
 NOW = 100.0
 
@@ -110,8 +110,9 @@ def records() -> tuple[StepRecord | RequestRecord, ...]:
     fields |= {"gaps": ((bucket_of(0.02), 90), (bucket_of(0.06), 10)), "first_tokens": ((bucket_of(0.3), 5),)}
     fields |= {"max_num_seqs": 256, "max_num_batched_tokens": 8192, "token_budget": 8192, "decode_requests": 4}
     at = round((NOW - 1) * 1e9)
-    ended = RequestRecord(Ended.FINISHED, 0, at, 100, 0, 50, 49, 1, 0, 0, 0, 0.3, 2.0, 0.1, 0.06)
-    return (ended, StepRecord(**fields))
+    ended = RequestRecord(Ended.FINISHED, 0, at, 100, 0, 50, 49, 1, 0, 0, 0, 0, 0.3, 2.0, 0.1, 0.06)
+    batch = RequestRecord(Ended.FINISHED, 0, at, 100, 0, 50, 49, 40, 0, 0, 0, RequestClass.BATCH, 99.0, 99.0, 0.1, 0.06)
+    return (ended, batch, StepRecord(**fields))
 
 
 @pytest.fixture
@@ -212,6 +213,9 @@ async def test_series_carry_what_the_loop_knows(client: httpx.AsyncClient, world
     assert value(series.REQUESTS, result="good", **engine) == 1
     assert value(series.REQUESTS, result="failed", **engine) == 0
     assert value(series.ATTAINMENT, **engine) == 1
+    assert value(series.CLASS_ATTAINMENT, **{"class": "interactive"}, **engine) == 1
+    assert value(series.CLASS_ATTAINMENT, **{"class": "batch"}, **engine) == 0
+    assert value(series.CLASS_REQUESTS, **{"class": "batch"}, result="missed", **engine) == 1
     assert value(series.MODE, mode="Auto", **owner) == 1
     assert value(series.MODE, mode="Off", **owner) == 0
     assert value(series.GPU_SOURCE, source="relay") == 1

@@ -182,7 +182,7 @@ def test_a_decision_is_told_with_what_it_changed(world: World) -> None:
 
 
 def test_what_left_before_the_first_decision_is_judged_by_the_policys_targets(world: World) -> None:
-    late = RequestRecord(Outcome.FINISHED, 0, 500_000_000, 100, 0, 1, 0, 0, 0, 0, 0, 3.0, 3.0, 0.1, 0.0)
+    late = RequestRecord(Outcome.FINISHED, 0, 500_000_000, 100, 0, 1, 0, 0, 0, 0, 0, 0, 3.0, 3.0, 0.1, 0.0)
     world.telemetry = {0: Telemetry(records=(late,))}
     world.policy = policy(1, sla=Targets(time_to_first_token=Target(percentile=95, target_seconds=2.0)))
     world.loop.sense(1.0)

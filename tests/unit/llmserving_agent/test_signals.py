@@ -31,7 +31,7 @@ def step(at_ms: float, **changes: Any) -> StepRecord:
 
 
 def request(prompt: int, output: int, outcome: Outcome = Outcome.FINISHED) -> RequestRecord:
-    return RequestRecord(outcome, 0, 0, prompt, 0, output, output - 1, 0, 0, 0, 0, 0.1, 1.0, 0.0, 0.03)
+    return RequestRecord(outcome, 0, 0, prompt, 0, output, output - 1, 0, 0, 0, 0, 0, 0.1, 1.0, 0.0, 0.03)
 
 
 def epoch_of(*records: StepRecord) -> Epoch:

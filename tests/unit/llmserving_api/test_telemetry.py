@@ -53,7 +53,7 @@ def test_fields_of_a_step_are_in_order() -> None:
 
 
 def test_a_request_is_decoded_with_its_outcome() -> None:
-    body = REQUEST_BODY.pack(*range(1, 9), -4, 1, 0.5, 1.5, 0.25, 0.1)
+    body = REQUEST_BODY.pack(*range(1, 9), -4, 1, 2, 0.5, 1.5, 0.25, 0.1)
     record = decode_record(padded(PREFIX.pack(3, Kind.REQUEST, Outcome.FAILED) + body))
     assert isinstance(record, RequestRecord)
     assert (record.outcome, record.priority, record.max_gap_seconds) == (Outcome.FAILED, -4, 0.1)

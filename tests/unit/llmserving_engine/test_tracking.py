@@ -11,6 +11,7 @@ from llmserving_engine.telemetry import Outcome
 from llmserving_engine.tracking import GapLog, RequestTracker
 
 WALL = 10**18
+MILLISECOND = 10**6
 
 
 def request(name: str, *, arrival: float = WALL / 1e9, status: str = "FINISHED_STOPPED") -> SimpleNamespace:
@@ -91,14 +92,19 @@ def test_outcomes_follow_the_engine():
     assert tracker.depart("nobody", 1) is None
 
 
-def test_overdue_requests_are_found_a_few_at_a_time():
+def test_requests_without_a_token_for_longer_than_the_target_are_overdue_all_at_once():
     tracker = RequestTracker()
-    tracker.set_targets(Targets(ttft_ns=100))
+    tracker.set_targets(Targets(ttft_ns=100 * MILLISECOND))
     for index in range(1000):
         tracker.arrive(request(str(index)), 0, WALL)
-    first = tracker.overdue(200)
-    assert 0 < first < 1000
-    for _ in range(100):
-        count = tracker.overdue(200)
-    assert count == 1000
-    assert tracker.oldest_ns(200) == 200
+    assert tracker.overdue(90 * MILLISECOND) == 0
+    assert tracker.overdue(200 * MILLISECOND) == 1000
+    assert tracker.oldest_ns(200 * MILLISECOND) == 200 * MILLISECOND
+    tracker.outputs(["0"], [], 1, 200 * MILLISECOND)
+    tracker.depart("0", 210 * MILLISECOND)
+    tracker.depart("1", 210 * MILLISECOND)
+    assert tracker.overdue(210 * MILLISECOND) == 998
+    tracker.set_targets(Targets(ttft_ns=300 * MILLISECOND))
+    assert tracker.overdue(210 * MILLISECOND) == 0
+    tracker.set_targets(Targets())
+    assert tracker.overdue(10**12) == 0

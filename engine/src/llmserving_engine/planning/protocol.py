@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from llmserving_engine.bounds import Bounds, Targets
+from llmserving_engine.telemetry import RequestClass
 
 
 class RequestView(Protocol):
@@ -56,6 +57,7 @@ class Track:
     request: Any
     """vLLM's ``Request`` (see ``RequestView``)."""
     arrival_ns: int
+    request_class: RequestClass = RequestClass.INTERACTIVE
     first_scheduled_ns: int = 0
     first_token_ns: int = 0
     last_token_ns: int = 0

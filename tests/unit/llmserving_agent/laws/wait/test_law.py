@@ -39,7 +39,7 @@ def window(
     for prompt, output in requests:
         statistics.add_outputs(output)
         statistics.add(
-            RequestRecord(Outcome.FINISHED, 0, 1, prompt, 0, output, output - 1, 0, 0, 0, 0, 0.1, 1.0, 0.0, 0.05)
+            RequestRecord(Outcome.FINISHED, 0, 1, prompt, 0, output, output - 1, 0, 0, 0, 0, 0, 0.1, 1.0, 0.0, 0.05)
         )
     steps = Steps(count=20, seconds=step_seconds, decodes=20, tokens=20)
     epoch = EpochSums(1.0, 20, steps, Steps(), Steps(), {}, {}, 0, 0.0, 0.0)
