@@ -52,6 +52,8 @@ class Standing(IntEnum):
     """Was preempted after its first token."""
     GONE = 5
     """Has its first token, or left."""
+    UNHURRIED = 6
+    """Has no deadline: behind all others of its priority, oldest first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,12 +62,13 @@ class Job:
 
     Attributes:
         request: The engine's request.
-        rank: Priority; smaller goes first, whatever the deadlines.
+        rank: Priority and class; smaller goes first, whatever the deadlines.
         arrival: Engine time of arrival in seconds.
         tokens: Tokens whose KV is needed before the first token (or before going on, after preemption).
         track: Told when the request is relegated.
         deadline: Engine time by which the first token is due; set when it is sorted in.
         resumed: It has had its first token before and was preempted: it goes before all others.
+        hurried: Whether it has a deadline at all.
         waiting: Whether it is in the waiting queue (else it runs and holds KV).
         standing: See `Standing`.
         cached: Tokens found in the prefix cache when it was last looked up.
@@ -79,6 +82,7 @@ class Job:
     track: Relegatable
     deadline: float = 0.0
     resumed: bool = False
+    hurried: bool = True
     waiting: bool = True
     standing: Standing = Standing.INCOMING
     cached: int = 0
@@ -104,10 +108,12 @@ class Ordering:
     late_count: int = 0
     missed_count: int = 0
     missed_tokens: int = 0
+    unhurried_count: int = 0
     _incoming: deque[Job] = field(default_factory=deque)
     _late: list[tuple[int, int, int, Job]] = field(default_factory=list)
     _late_due: list[tuple[float, int, Job]] = field(default_factory=list)
     _missed: list[tuple[int, float, int, Job]] = field(default_factory=list)
+    _unhurried: list[tuple[int, float, int, Job]] = field(default_factory=list)
     _serial: count[int] = field(default_factory=count)
 
     def add(self, job: Job) -> None:
@@ -115,6 +121,11 @@ class Ordering:
         if job.resumed:
             job.standing = Standing.RESUMED
             self.resumed.append(job)
+            return
+        if not job.hurried:
+            job.standing = Standing.UNHURRIED
+            self.unhurried_count += 1
+            heappush(self._unhurried, (job.rank, job.arrival, next(self._serial), job))
             return
         job.standing = Standing.INCOMING
         self._incoming.append(job)
@@ -131,6 +142,8 @@ class Ordering:
         elif job.standing is Standing.MISSED:
             self.missed_count -= 1
             self.missed_tokens -= job.tokens
+        elif job.standing is Standing.UNHURRIED:
+            self.unhurried_count -= 1
         job.standing = Standing.GONE
 
     def refresh(self, now: float, tokens_per_second: float, target: float) -> None:
@@ -160,6 +173,8 @@ class Ordering:
             self._late = _cleared(self._late, Standing.LATE)
         if len(self._missed) > 2 * self.missed_count + STALE_ENTRIES:
             self._missed = _cleared(self._missed, Standing.MISSED)
+        if len(self._unhurried) > 2 * self.unhurried_count + STALE_ENTRIES:
+            self._unhurried = _cleared(self._unhurried, Standing.UNHURRIED)
 
     def _miss(self, job: Job) -> None:
         job.standing = Standing.MISSED
@@ -174,7 +189,10 @@ class Ordering:
         long_prompts = self.long_prompts
         total = 0
         dropped = False
+        rank: int | None = None
         for serial, job in enumerate(self.accepted):
+            if job.rank != rank:  # nobody is given up for one of a lower rank
+                rank, shorter, longer = job.rank, [], []
             work = job.tokens - max(job.request.num_computed_tokens, job.cached)
             total += work
             heappush(longer if job.tokens >= long_prompts.threshold else shorter, (-work, serial, job))
@@ -202,13 +220,18 @@ class Ordering:
         """Up to `most` jobs whose deadline has passed, oldest first."""
         return _front(self._missed, Standing.MISSED, most)
 
+    def unhurried(self, most: int) -> list[Job]:
+        """Up to `most` jobs without a deadline, oldest first."""
+        return _front(self._unhurried, Standing.UNHURRIED, most)
+
     def __len__(self) -> int:
-        return len(self.accepted) + self.late_count + self.missed_count + len(self._incoming)
+        return len(self.accepted) + self.late_count + self.missed_count + self.unhurried_count + len(self._incoming)
 
     def __iter__(self) -> Iterator[Job]:
         yield from self.accepted
         yield from self.late(len(self._late))
         yield from self.missed(len(self._missed))
+        yield from self.unhurried(len(self._unhurried))
         yield from (job for job in self._incoming if job.standing is Standing.INCOMING)
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -35,6 +36,7 @@ from llmserving_engine.planning.settings import PredictiveSettings, read_setting
 from llmserving_engine.planning.sizing import Work, largest
 from llmserving_engine.planning.slack import LONGEST_GAP, Stream
 from llmserving_engine.planning.step_model import Trim
+from llmserving_engine.telemetry import RequestClass
 
 FRONT = 48
 """Requests looked at in one step."""
@@ -57,7 +59,13 @@ FOREVER = 1e9
 UNKNOWN_RATE = 1e9
 """Prefill rate before the first model: nobody is given up on a guess."""
 
+BATCH_FILL = 0.3
+"""Use of the KV cache up to which batch requests are admitted, so that others find room when they come, ..."""
+ROOM_SECONDS = 30.0
+"""... for so long after the last of those others came; then batch requests may fill it."""
+
 _computed_tokens = attrgetter("num_computed_tokens")
+_rank = attrgetter("rank")
 
 
 @dataclass(slots=True)
@@ -99,6 +107,8 @@ class Predictive:
         self._jobs: dict[str, Job] = {}
         self._granted: list[Job] = []
         self._had_decodes: dict[int, int] = {}
+        self._room_until = 0.0
+        self._has_priorities = False
         self._rate = 0.0
         self._pressure = 0.0
         self._flow = 0.0
@@ -115,6 +125,9 @@ class Predictive:
     def arrived(self, track: Track) -> None:
         """A new request, or one that was there before this planner."""
         request = track.request
+        if track.request_class is not RequestClass.BATCH:
+            self._room_until = track.arrival_ns * 1e-9 + ROOM_SECONDS
+        self._has_priorities |= request.priority != 0
         if track.first_token_ns:
             self._stream.join(request.request_id)
             return
@@ -145,7 +158,11 @@ class Predictive:
     def _enter(self, track: Track, *, waiting: bool, resumed: bool = False) -> None:
         request = track.request
         arrival = track.arrival_ns * 1e-9
-        job = Job(request, request.priority, arrival, request.num_tokens, track, resumed=resumed, waiting=waiting)
+        is_batch = track.request_class is RequestClass.BATCH
+        job = Job(
+            request, 2 * request.priority + is_batch, arrival, request.num_tokens, track,
+            resumed=resumed, hurried=not is_batch, waiting=waiting,
+        )  # fmt: skip
         self._jobs[request.request_id] = job
         self._order.add(job)
 
@@ -224,6 +241,7 @@ class Predictive:
         work = Work()
         slots = view.bounds.max_num_seqs - len(view.running)
         blocks = view.kv_blocks_free - 1 - len(decodes) // view.block_size
+        kept_free = (1 - BATCH_FILL) * view.kv_blocks_total if start < self._room_until else 0.0
         forecast: Forecast | None = None
         blocked = False
         lookups = LOOKUPS
@@ -240,7 +258,7 @@ class Predictive:
                     self._granted.append(job)
                     continue
                 if job.waiting:
-                    if blocked or slots <= 0:
+                    if blocked or slots <= 0 or (not job.hurried and blocks < kept_free):
                         continue
                     need = -(-(job.tokens + 1) // view.block_size)
                     if need > blocks:
@@ -275,15 +293,26 @@ class Predictive:
             oldest = order.missed(1) if ageing.is_due else []
         yield order.resumed
         yield oldest
+        by_deadline = self._by_deadline(oldest)
+        if self._has_priorities:
+            yield sorted(chain.from_iterable(by_deadline), key=_rank)
+        else:
+            yield from by_deadline
+
+    def _by_deadline(self, oldest: Sequence[Job]) -> Iterator[Sequence[Job]]:
+        order = self._order
         yield order.accepted
         if order.late_count:
             yield order.late(LATE_FRONT)
         if order.missed_count:
             yield order.missed(LATE_FRONT)[len(oldest) :]
+        if order.unhurried_count:
+            yield order.unhurried(LATE_FRONT)
 
     def _unblock(self, view: StepView, work: Work) -> None:
         """Nothing runs and the forecast admits nobody: the first in order is let in alone, whatever it may grow to."""
-        for group in (self._order.resumed, self._order.accepted, self._order.late(1), self._order.missed(1)):
+        order = self._order
+        for group in (order.resumed, order.accepted, order.late(1), order.missed(1), order.unhurried(1)):
             for job in group:
                 work.add(job, job.work)
                 return
@@ -323,7 +352,7 @@ class Predictive:
             tokens = largest(alone, total, target, 0.0) or min(total, 64)
             self._note_rate(tokens, alone(tokens), total)
             return _Choice(tokens, False, alone(tokens))
-        if self._may_be_long(itl, age, total):
+        if self._may_be_long(itl, age, min(total, work.hurried_tokens)):
             limit = self._settings.long_share * LONGEST_GAP * itl - age - decodes.seconds
             tokens = largest(alone, min(total, 2 * self._largest_step), limit, decodes.seconds)
             if tokens and alone(tokens) > 1.5 * itl and self._is_bearable():

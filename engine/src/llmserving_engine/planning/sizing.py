@@ -22,9 +22,11 @@ class Work:
 
     Attributes:
         jobs: Requests in order.
+        hurried_tokens: Tokens of those with a deadline.
     """
 
     jobs: list[Job] = field(default_factory=list)
+    hurried_tokens: int = 0
     _tokens: list[int] = field(default_factory=lambda: [0])
     _pairs: list[float] = field(default_factory=lambda: [0.0])
 
@@ -32,6 +34,8 @@ class Work:
         """Append a request with this many tokens to compute."""
         cached = job.tokens - tokens
         self.jobs.append(job)
+        if job.hurried:
+            self.hurried_tokens += tokens
         self._tokens.append(self._tokens[-1] + tokens)
         self._pairs.append(self._pairs[-1] + tokens * (cached + tokens / 2))
 

@@ -101,7 +101,7 @@ class SchedulerEngine:
         tokens: list[int] = []
         for token, count in arrival.content or ((_OWN_CONTENT + index, arrival.prompt_tokens),):
             tokens += [token] * count
-        arguments = {"wait_class": arrival.request_class} if arrival.request_class else None
+        arguments = {"llmserving_class": arrival.request_class} if arrival.request_class else None
         parameters = SamplingParams(
             max_tokens=self.settings.max_model_len - len(tokens),
             stop_token_ids=[STOP_TOKEN],

@@ -105,6 +105,24 @@ def test_priority_goes_before_deadlines():
     assert order_of([early, urgent]).accepted == [urgent, early]
 
 
+def test_nobody_is_given_up_for_one_of_a_lower_rank():
+    urgent, small = job(-1.0, 900, rank=0), job(-1.0, 500, rank=2)
+    order = order_of([small, urgent])
+    assert order.accepted == [urgent]
+    assert order.late(2) == [small]
+
+
+def test_those_without_a_deadline_are_neither_in_time_nor_late_and_come_oldest_first():
+    young, old, urgent = (job(-arrival, 900, rank=rank, hurried=False) for arrival, rank in ((50, 1), (60, 1), (1, -1)))
+    order = order_of([young, old, urgent])
+    assert (order.accepted, order.late_count, order.missed_count) == ([], 0, 0)
+    assert order.unhurried(3) == [urgent, old, young]
+    assert not any(one.track.relegated for one in (young, old, urgent))
+    order.discard(old)
+    assert order.unhurried(3) == [urgent, young]
+    assert len(order) == 2
+
+
 def test_a_preempted_request_that_had_its_first_token_goes_before_all():
     resumed = job(-100.0, 800, resumed=True)
     order = order_of([job(-1.0, 10), resumed])

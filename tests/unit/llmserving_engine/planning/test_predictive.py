@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from llmserving_engine.bounds import Bounds, Targets
 from llmserving_engine.planning.predictive import build_predictive
 from llmserving_engine.planning.protocol import StepComposition, StepDone, StepPlan, StepView, Track
+from llmserving_engine.telemetry import RequestClass
 
 BLOCK = 16
 SECOND = 1_000_000_000
@@ -30,6 +31,7 @@ class Request:
     num_prompt_tokens: int
     output: int
     priority: int = 0
+    request_class: RequestClass = RequestClass.INTERACTIVE
     num_computed_tokens: int = 0
     num_output_tokens: int = 0
     is_prefill_chunk: bool = False
@@ -85,7 +87,7 @@ class Engine:
     def _arrivals(self) -> None:
         while self.pending and self.pending[0].arrival <= self.now:
             request = self.pending.pop(0)
-            track = Track(request, int(request.arrival * SECOND))
+            track = Track(request, int(request.arrival * SECOND), request.request_class)
             self.tracks[request.request_id] = track
             self.waiting[request.request_id] = request
             self.planner.arrived(track)
@@ -275,6 +277,62 @@ def test_priorities_are_served_first():
     urgent = sum(ttft(one) for one in requests[::4]) / 50
     others = sum(ttft(one) for one in requests if one.priority == 0) / 150
     assert urgent < 0.5 * others
+
+
+def with_batch(requests: list[Request], count: int, tokens: int, output: int = 60) -> list[Request]:
+    batch = [Request(f"b{k}", 0.0, tokens, output, request_class=RequestClass.BATCH) for k in range(count)]
+    return requests + batch
+
+
+def test_those_who_missed_an_urgent_deadline_go_before_those_of_lower_priority_who_can_make_theirs():
+    urgent = [Request(f"u{k}", 0.0, 4000, 2, priority=-1) for k in range(30)]
+    others = [Request(f"o{k}", 0.5 + 0.01 * k, 100, 2) for k in range(10)]
+    Engine(urgent + others).run()
+    assert max(ttft(one) for one in urgent) > 2.0
+    assert max(one.token_times[0] for one in urgent) < min(one.token_times[0] for one in others)
+
+
+def test_a_backlog_of_batch_requests_costs_the_others_nothing_they_are_promised():
+    alone, beside = load(150, 12.0, 3), load(150, 12.0, 3)
+    Engine(alone).run()
+    engine = Engine(with_batch(beside, 200, 1500))
+    engine.run()
+    assert sum(ttft(one) <= 2.0 for one in beside) >= sum(ttft(one) <= 2.0 for one in alone) - 1
+    for one in beside:
+        assert sorted(gaps(one))[: int(0.9 * len(gaps(one)))][-1:] <= [0.05]
+
+
+def test_batch_requests_use_what_the_others_leave_and_all_finish():
+    interactive = load(150, 6.0, 3)
+    done = Engine(with_batch(interactive, 60, 1500)).run()
+    batch = [one for one in done if one.request_class is RequestClass.BATCH]
+    last_arrival = max(one.arrival for one in interactive)
+    assert len(batch) == 60
+    assert sum(one.token_times[-1] < last_arrival for one in batch) > 30
+
+
+def test_batch_requests_leave_room_in_the_cache_for_others():
+    interactive = load(80, 4.0, 7, prompt=300)
+    requests = with_batch(interactive, 100, 300, output=400)
+    for one in requests[80:]:
+        one.arrival = 1.0
+    assert len(Engine(requests, blocks=1600, seqs=256).run()) == 180
+    assert sum(ttft(one) <= 2.0 for one in interactive) >= 76
+
+
+def test_alone_in_the_engine_batch_requests_fill_the_cache():
+    engine = Engine(with_batch([], 60, 300, output=100), blocks=400)
+    least = engine.free
+    plan = engine.planner.plan
+
+    def watched(view: StepView) -> StepPlan:
+        nonlocal least
+        least = min(least, engine.free)
+        return plan(view)
+
+    engine.planner.plan = watched  # type: ignore[method-assign]
+    assert len(engine.run()) == 60
+    assert least < 0.4 * engine.total
 
 
 def test_without_targets_everything_is_served_in_order_of_arrival():
