@@ -182,6 +182,8 @@ def _decide(state: WaitState, window: Window, setting: Setting, plan: Any) -> tu
         planner, message = plan(state, window, setting)
         if not _is_close(planner, state.planner):
             state = replace(state, planner=planner, message=message)
+        elif planner.name == PlannerChoice().name:
+            state = replace(state, message=message)  # why nothing is held changes without a number that moves
         state = replace(state, review_in=REVIEWS - 1)
     tokens = window.kv_blocks_total * window.block_size
     fit = clt_bound(tokens, window.lengths.resident_mean, window.lengths.sd, OVERFLOW_PROBABILITY)
