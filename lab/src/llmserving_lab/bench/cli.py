@@ -17,6 +17,7 @@ from llmserving_lab.bench.campaign import Campaign
 from llmserving_lab.bench.plan import DevicePlan, LinkPlan, RunPlan, TargetPlan
 from llmserving_lab.bench.policies import SEARCHES, PolicyError, setup_of
 from llmserving_lab.bench.pool import EnginePool, RunError
+from llmserving_lab.bench.store import RunStore
 from llmserving_lab.traces.load import trace_rows
 from llmserving_lab.traces.plan import LoadPlan
 
@@ -25,9 +26,11 @@ DEFINITIONS = {
     "no gap over five times the target; one-token outputs count by TTFT",
     "attainment": "good requests over all that arrived; undone ones count as missed, aborted ones are left out",
     "goodput": "good requests per second, from the first arrival to the last arrival or the last good completion",
-    "capacity": "highest rate with attainment of at least 0.95 over all slices together, the first tenth of each left out, queue not "
-    "growing; found by bisection to 3 %",
-    "limit": "saturated throughput without targets, best bounds, over the middle 80 % of completions",
+    "capacity": "geometric mean over the slices of each slice's own capacity: the highest rate with attainment of at least 0.95, the first "
+    "tenth left out, queue not growing; by bisection on a ladder of rates 3 % apart",
+    "pooled": "highest rate with attainment of at least 0.95 over all slices together at that rate",
+    "overload": "goodput at 1.5 times its own capacity over that capacity, geometric mean over the slices",
+    "limit": "saturated throughput without targets, best bounds, over the middle 80 % of completions, geometric mean over the slices",
 }
 
 
@@ -68,7 +71,7 @@ def bench(
     requests: Annotated[int, typer.Option(min=1, help="Requests per run.")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of everything random; also moves the slices along the trace.")] = 0,
     slices: Annotated[
-        int | None, typer.Option(min=1, help="Disjoint slices (or seeds) per policy and rate; 1, with --capacity 3.")
+        int | None, typer.Option(min=1, help="Disjoint slices (or seeds) per policy and rate; 1, with --capacity 4.")
     ] = None,
     capacity: Annotated[
         bool, typer.Option("--capacity", help="Find each policy's capacity by bisection instead.")
@@ -135,7 +138,7 @@ def bench(
             drain=drain,
         )
         chosen_rates = _rates(rates)
-        parts = load_slices(plan.load, slices or (3 if capacity else 1))
+        parts = load_slices(plan.load, slices or (4 if capacity else 1))
         with EnginePool(jobs) as pool, console.status("loading the engine's scheduler") as status:
             done = 0
 
@@ -145,7 +148,7 @@ def bench(
                 console.print(f"[dim]{time.monotonic() - started:7.1f} s[/dim] {text}")
                 status.update(f"{done} steps done, last: {text}")
 
-            campaign = Campaign(pool, plan, parts, note)
+            campaign = Campaign(RunStore(pool), plan, parts, note)
             entries: list[dict[str, Any]] = []
             if capacity:
                 entries, runs = campaign.capacities(names)
@@ -174,7 +177,7 @@ def bench(
 def _print(console: Console, runs: list[dict[str, Any]], entries: list[dict[str, Any]]) -> None:
     if entries:
         table = Table(title="capacity", caption=DEFINITIONS["capacity"])
-        for column in ("policy", "capacity req/s", "fails at", "of limit", "setting"):
+        for column in ("policy", "capacity req/s", "fails at", "pooled", "of limit", "overload", "setting"):
             table.add_column(column, justify="left" if column in {"policy", "setting"} else "right")
         for entry in entries:
             share = entry["capacity_rps"] / entry["limit_rps"] if entry["limit_rps"] else 0.0
@@ -182,7 +185,9 @@ def _print(console: Console, runs: list[dict[str, Any]], entries: list[dict[str,
                 entry["policy"],
                 f"{entry['low']:.2f}",
                 "-" if entry["high"] is None else f"{entry['high']:.2f}",
+                f"{entry['pooled_rps']:.2f}",
                 f"{share:.2f}",
+                "-" if entry["overload"] is None else f"{entry['overload']:.2f}",
                 entry.get("chosen", ""),
             )
         console.print(table)

@@ -14,11 +14,11 @@ from vllm.engine import arg_utils
 from vllm.usage.usage_lib import UsageContext
 
 from llmserving_lab.bench.beside import AgentBeside, Beside, PlannerBeside, catalogue_of, law_of
-from llmserving_lab.bench.capacity import ATTAINMENT, WARMUP, find_capacity
+from llmserving_lab.bench.capacity import ATTAINMENT, WARMUP, find_capacity, queue_grows, rate_of
 from llmserving_lab.bench.clock import Clock
 from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
 from llmserving_lab.bench.outcome import Outcome, Targets, summarise
-from llmserving_lab.bench.plan import DevicePlan, ReplayPlan, RunPlan, TargetPlan, TwinPlan
+from llmserving_lab.bench.plan import DevicePlan, ReplayPlan, RunPlan, TargetPlan, TwinPlan, TwinSlice
 from llmserving_lab.bench.plugin import PlugIn, tell_oracle
 from llmserving_lab.bench.policies import Ceilings, setup_of
 from llmserving_lab.bench.simulation import RunRecord, Simulation, TargetChange
@@ -60,7 +60,7 @@ def warm_up() -> None:
 
 def execute_run(plan: RunPlan) -> dict[str, Any]:
     """One run of the bench, as an entry of the result file's `runs`."""
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), time.process_time()
     setup = setup_of(plan.policy)
     device = make_device(plan.device, asynchronous=plan.asynchronous, seed=plan.load.seed)
     ceilings = setup.ceilings or stock_ceilings(device)
@@ -104,6 +104,7 @@ def execute_run(plan: RunPlan) -> dict[str, Any]:
         )
         record = simulation.run()
         decisions = beside.decisions() if beside else {}
+    waiting = waiting_by_third(record, last)
     counted = record.outcomes[int(len(record.outcomes) * plan.warmup) :]
     result = {
         "policy": plan.policy,
@@ -116,13 +117,16 @@ def execute_run(plan: RunPlan) -> dict[str, Any]:
         "tokens": record.tokens,
         "unfinished": record.unfinished,
         "gave_up": len(record.outcomes) < len(arrivals),
-        "queue_growing": queue_is_growing(record, last),
+        "longest_ttft_s": max((outcome.ttft for outcome in record.outcomes if outcome.ttft is not None), default=None),
+        "waiting_by_third": waiting,
+        "queue_growing": queue_grows(waiting[1], waiting[2], len(record.outcomes)),
         "throughput_rps": middle_throughput(record.outcomes),
         "ceilings": [ceilings.max_num_seqs, ceilings.max_num_batched_tokens],
         "kv_tokens": kv_tokens,
         "decisions": decisions,
         "caveats": list(device.caveats),
         "wall_s": round(time.perf_counter() - started, 3),
+        "wall_cpu_s": round(time.process_time() - processor, 3),
     }
     if plan.detail:
         result["bounds"] = [list(change) for change in record.bounds]
@@ -181,7 +185,7 @@ def execute_replay(plan: ReplayPlan) -> dict[str, Any]:
 
 
 def execute_twin(plan: TwinPlan) -> dict[str, Any]:
-    """Capacity of a static setting in the twin, for pruning; 0 where the bar does not pass."""
+    """Capacity of a static setting in the twin on each slice, as rungs, for pruning; None where the deepest rung does not pass."""
     run = plan.run
     ceilings = setup_of(run.policy).ceilings
     if ceilings is None:
@@ -189,28 +193,25 @@ def execute_twin(plan: TwinPlan) -> dict[str, Any]:
     device = make_device(run.device, asynchronous=run.asynchronous, seed=run.load.seed)
     kv_tokens = run.kv_tokens or device.kv_capacity_tokens(ceilings.max_num_seqs, ceilings.max_num_batched_tokens)
 
-    def passes(rate: float) -> bool:
-        counted = good = 0
-        for start, seed in plan.slices:
-            load = run.load.model_copy(update={"rate": rate, "start": start, "seed": seed})
-            result = run_twin(
-                build_load(load),
-                make_device(run.device, asynchronous=run.asynchronous, seed=seed),
-                _targets(run.targets[0]),
-                max_num_seqs=ceilings.max_num_seqs,
-                max_num_batched_tokens=ceilings.max_num_batched_tokens,
-                kv_tokens=kv_tokens,
-                warmup=WARMUP,
-            )
-            if result.waiting_growth:
-                return False
-            counted, good = counted + result.counted, good + result.good
-        return good >= ATTAINMENT * counted
+    def passes(rung: int, start: int, seed: int) -> bool:
+        result = run_twin(
+            build_load(run.load.model_copy(update={"rate": rate_of(rung), "start": start, "seed": seed})),
+            make_device(run.device, asynchronous=run.asynchronous, seed=seed),
+            _targets(run.targets[0]),
+            max_num_seqs=ceilings.max_num_seqs,
+            max_num_batched_tokens=ceilings.max_num_batched_tokens,
+            kv_tokens=kv_tokens,
+            warmup=WARMUP,
+        )
+        return not result.waiting_growth and result.good >= ATTAINMENT * result.counted
 
-    if not passes(plan.bar):
-        return {"capacity_rps": 0.0}
-    found = find_capacity(passes, plan.bar * 1.2, tolerance=plan.tolerance, known_pass=plan.bar)
-    return {"capacity_rps": found.low}
+    def capacity(one: TwinSlice) -> int | None:
+        def asked(rung: int) -> bool:
+            return passes(rung, one.start, one.seed)
+
+        return find_capacity(asked, one.first, deepest=one.deepest, width=plan.width).low
+
+    return {"rungs": [capacity(one) for one in plan.slices]}
 
 
 @lru_cache(maxsize=4)
@@ -275,16 +276,13 @@ class _Card:
         return False
 
 
-def queue_is_growing(record: RunRecord, last_arrival: float) -> bool:
-    """Whether more requests wait in the last third of the arrivals than in the middle third, and many of them."""
+def waiting_by_third(record: RunRecord, last_arrival: float) -> list[float]:
+    """Mean number of waiting requests in each third of the arrivals."""
     thirds: list[list[int]] = [[], [], []]
     for at, _, waiting, _ in record.states:
         if at <= last_arrival and last_arrival > 0:
             thirds[min(2, int(3 * at / last_arrival))].append(waiting)
-    if not thirds[1] or not thirds[2]:
-        return False
-    middle, end = (sum(part) / len(part) for part in thirds[1:])
-    return end > 2 * middle and end > 0.02 * len(record.outcomes)
+    return [round(sum(part) / len(part), 3) if part else 0.0 for part in thirds]
 
 
 def middle_throughput(outcomes: list[Outcome]) -> float | None:

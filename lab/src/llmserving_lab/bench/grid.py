@@ -5,7 +5,7 @@ from __future__ import annotations
 SEQUENCES = (16, 32, 64, 128, 256, 512, 1024)
 TOKENS = (128, 256, 512, 1024, 2048, 4096, 8192)
 TILE = 64
-"""Token budgets are refined in multiples of this: matrix tiles make other ones slower per token."""
+"""Matrix tiles: most token budgets that are no multiple of it, or just above one, are slower per token."""
 
 Point = tuple[int, int]
 """A static setting: sequences and tokens."""
@@ -18,9 +18,10 @@ def grid_points() -> list[Point]:
 
 
 def neighbours(point: Point) -> list[Point]:
-    """Points around one: token budgets a tile, and an eighth and a quarter, away, and half an octave of sequences."""
+    """Points around one: token budgets a tile or less, an eighth and a quarter away, and half an octave of sequences."""
     seqs, tokens = point
-    budgets = {tokens + TILE, tokens - TILE}
+    budgets = {tokens + step for step in (-2 * TILE, -TILE, -TILE // 2, -TILE // 4)}
+    budgets |= {tokens + step for step in (2 * TILE, TILE, TILE // 2, TILE // 4)}
     budgets |= {round(tokens * factor / TILE) * TILE for factor in (0.75, 0.875, 1.125, 1.25)}
     counts = {round(seqs * 2**0.5), round(seqs / 2**0.5)}
     around = {(seqs, budget) for budget in budgets} | {(count, tokens) for count in counts}

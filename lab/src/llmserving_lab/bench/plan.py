@@ -82,17 +82,31 @@ class ReplayPlan(Description):
     asynchronous: bool = True
 
 
+class TwinSlice(Description):
+    """A slice of a search in the twin.
+
+    Attributes:
+        start: First row in the trace.
+        seed: Seed.
+        first: Rung of the rate to try first.
+        deepest: Lowest rung worth trying.
+    """
+
+    start: int
+    seed: int
+    first: int
+    deepest: int
+
+
 class TwinPlan(Description):
-    """A capacity of static bounds in the twin.
+    """Capacities of static bounds in the twin, a slice at a time.
 
     Attributes:
         run: The run whose policy gives the bounds; its load is varied.
-        slices: `(start, seed)` of each slice.
-        bar: Rate that must pass for a search to be worth it.
-        tolerance: Ratio of the bracket's ends at which the search stops.
+        slices: The slices.
+        width: Rungs between passing and failing at which a search stops.
     """
 
     run: RunPlan
-    slices: tuple[tuple[int, int], ...]
-    bar: float = Field(gt=0)
-    tolerance: float = Field(default=1.03, gt=1)
+    slices: tuple[TwinSlice, ...]
+    width: int = Field(default=1, ge=1)

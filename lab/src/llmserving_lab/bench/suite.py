@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from llmserving_lab.bench.plan import DevicePlan, RunPlan, TargetPlan
@@ -41,7 +42,7 @@ class Cell:
     trace: str = "conversation"
     arrivals: str = "own"
     requests: int = 2000
-    slices: int = 3
+    slices: int = 4
     kv_tokens: int | None = _KV_TOKENS
     device: str | None = None
     harder: tuple[str, ...] = ()
@@ -70,7 +71,7 @@ class Cell:
 
 _MAIN = (
     Cell("conversation-2000"),
-    Cell("conversation-6000", requests=6000),
+    Cell("conversation-6000", requests=6000, slices=3),
     Cell("code-own", trace="code"),
     Cell("code-poisson", trace="code", arrivals="poisson"),
     Cell("conversation-kv-tenth", kv_tokens=_KV_TOKENS // 10),
@@ -82,56 +83,102 @@ def short_suite() -> tuple[Cell, ...]:
     return tuple(replace(cell, slices=1) for cell in _MAIN)
 
 
-def full_suite() -> tuple[Cell, ...]:
-    """All slices, loads, cards and targets: hours of work."""
+def full_suite(profiles: Sequence[str] = ()) -> tuple[Cell, ...]:
+    """All slices, loads, cards and targets: hours of work.
+
+    Args:
+        profiles: Further profile folders, each a cell of its own.
+    """
     main = tuple(replace(cell, policies=(*POLICIES, *MORE_POLICIES)) for cell in _MAIN)
-    conversation = _MAIN[0]
+    other = replace(_MAIN[0], slices=3, policies=("default", "static-grid", "predictive"))
+    generated = replace(other, arrivals="poisson")
     return (
         *main,
-        replace(conversation, name="itl-30ms", itl=0.03),
-        replace(conversation, name="itl-100ms", itl=0.1),
-        replace(conversation, name="ttft-1s", ttft=1.0),
-        replace(conversation, name="ttft-5s", ttft=5.0),
-        replace(conversation, name="h200-qwen3-8b", device="h200-qwen3-8b", kv_tokens=None),
-        replace(conversation, name="harder-device", harder=("noise", "graphs"), policies=(*POLICIES, "oracle")),
-        replace(conversation, name="bursts", arrivals="bursts"),
-        replace(conversation, name="day", arrivals="day"),
-        replace(conversation, name="sessions", trace="sessions", arrivals="poisson"),
-        replace(conversation, name="long-context", trace="long-context", arrivals="poisson", requests=400, ttft=30.0),
-        replace(conversation, name="reasoning", trace="reasoning", arrivals="poisson", requests=400),
+        replace(other, name="itl-30ms", itl=0.03),
+        replace(other, name="itl-100ms", itl=0.1),
+        replace(other, name="ttft-1s", ttft=1.0),
+        replace(other, name="ttft-5s", ttft=5.0),
+        replace(other, name="h200-qwen3-8b", device="h200-qwen3-8b", kv_tokens=None),
+        replace(other, name="h200-qwen3-8b-kv-tenth", device="h200-qwen3-8b", kv_tokens=_KV_TOKENS // 10),
+        replace(other, name="rtxpro6000-coefficients", device="rtxpro6000-llama-3.1-8b"),
+        *(replace(other, name=Path(profile).name, device=profile, kv_tokens=None) for profile in profiles),
+        replace(other, name="oracle-step-times", policies=("default", "predictive", "oracle")),
+        replace(other, name="harder-device", harder=("noise", "graphs"), policies=(*other.policies, "oracle")),
+        replace(
+            other, name="harder-throttling", harder=("throttling", "neighbour"), policies=(*other.policies, "oracle")
+        ),
+        replace(other, name="bursts", arrivals="bursts"),
+        replace(other, name="day", arrivals="day"),
+        replace(other, name="ramp", arrivals="ramp"),
+        replace(other, name="step", arrivals="step"),
+        replace(generated, name="mix-step", trace="mix-step"),
+        replace(generated, name="sessions", trace="sessions"),
+        replace(generated, name="long-context", trace="long-context", requests=400, ttft=30.0),
+        replace(generated, name="reasoning", trace="reasoning", requests=400),
     )
+
+
+_HEAD = (
+    "load",
+    "policy",
+    "capacity, req/s",
+    "interval",
+    "pooled",
+    "/ default",
+    "/ best static",
+    "/ limit",
+    "overload",
+    "TTFT max, s",
+    "longest decile, min / mean",
+)
 
 
 def table(documents: Sequence[dict[str, Any]]) -> str:
     """The suite's result as a Markdown table: capacities, and ratios to default, to the best static setting and to the limit."""
-    lines = [
-        "| load | policy | capacity, req/s | / default | / best static | / limit | overload | TTFT max, s |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    lines = [f"| {' | '.join(_HEAD)} |", f"| --- | --- |{' ---: |' * (len(_HEAD) - 2)}"]
     for document in documents:
         entries = {entry["policy"]: entry for entry in document["capacity"]}
-        default, best = (entries.get(name, {}).get("capacity_rps") for name in ("default", "static-grid"))
+        default, best = (entries.get(name) for name in ("default", "static-grid"))
         for name, entry in entries.items():
-            own = entry["capacity_rps"]
-            at_capacity = [
-                run["ttft_max_s"]
-                for run in document["runs"]
-                if run["policy"] == entry["measured_as"] and run["rate_rps"] == own and run["ttft_max_s"] is not None
-            ]
             chosen = f" ({entry['chosen'].removeprefix('static:')})" if "chosen" in entry else ""
             cells = [
                 document["cell"],
                 name + chosen,
-                f"{own:.2f}",
-                _ratio(own, default),
-                _ratio(own, best),
-                _ratio(own, entry["limit_rps"]),
-                f"{entry['overload']:.2f}" if "overload" in entry else "",
-                f"{max(at_capacity):.1f}" if at_capacity else "",
+                f"{entry['capacity_rps']:.2f}" if entry["capacity_rps"] else _never(entry),
+                _interval([entry["low"], entry["high"]]),
+                _interval(entry["pooled"]),
+                _ratio(entry, default),
+                _ratio(entry, best),
+                f"{entry['capacity_rps'] / entry['limit_rps']:.2f}" if entry["limit_rps"] else "",
+                "" if entry["overload"] is None else f"{entry['overload']:.2f}",
+                "" if entry["longest_ttft_s"] is None else f"{entry['longest_ttft_s']:.1f}",
+                ""
+                if entry["longest_decile"] is None
+                else " / ".join(f"{share:.2f}" for share in entry["longest_decile"]),
             ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _ratio(own: float, other: float | None) -> str:
-    return f"{own / other:.2f}" if other else ""
+def _never(entry: dict[str, Any]) -> str:
+    """What stands for a capacity where a slice, or all of them, has none."""
+    slices = len(entry["slice_capacities"])
+    return (
+        "never reaches 0.95"
+        if entry["never"] == slices
+        else f"never reaches 0.95 on {entry['never']} of {slices} slices"
+    )
+
+
+def _interval(ends: Sequence[float | None]) -> str:
+    low, high = ends
+    return f"{low:.2f} to {high:.2f}" if low and high else ""
+
+
+def _ratio(entry: dict[str, Any], other: dict[str, Any] | None) -> str:
+    """Capacity over another policy's; of two that never pass on some slice no ratio can be given."""
+    if other is None:
+        return ""
+    if not other["capacity_rps"]:
+        return "other never passes" if entry["capacity_rps"] else ""
+    return f"{entry['capacity_rps'] / other['capacity_rps']:.2f}"

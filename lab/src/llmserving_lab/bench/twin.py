@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 
 import numpy as np
 
+from llmserving_lab.bench.capacity import queue_grows
 from llmserving_lab.bench.outcome import LONGEST_GAP_FACTOR, Targets
 from llmserving_lab.device.model import DeviceModel, StepBatch
 from llmserving_lab.traces.arrival import Arrival
@@ -135,7 +136,7 @@ class _Twin:
         if not thirds[1] or not thirds[2]:
             return False
         middle, end = (sum(part) / len(part) for part in thirds[1:])
-        return end > 2 * middle and end > 0.02 * len(self.requests)
+        return queue_grows(middle, end, len(self.requests))
 
     def _idle_forever(self) -> bool:
         return not (self._decodes or self._partial) and bool(self._waiting) and self._waiting[0].prompt >= self._kv

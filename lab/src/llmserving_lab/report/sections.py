@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf, isclose
 from pathlib import Path
 
-from llmserving_lab.bench.campaign import OVERLOAD
+from llmserving_lab.bench.measurement import OVERLOAD
 from llmserving_lab.bench.plan import RunPlan
 from llmserving_lab.report.reading import BenchRun, CapacityEntry, LimitRun, Result
 
