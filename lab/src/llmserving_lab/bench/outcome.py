@@ -132,6 +132,19 @@ def summarise(outcomes: Sequence[Outcome], *, until: float) -> dict[str, Any]:
     }
 
 
+COURSE_SECONDS = 2.0
+"""Span of one point of `gap_course`."""
+
+
+def gap_course(outcomes: Sequence[Outcome], share: float = 95) -> list[list[float]]:
+    """`[time, percentile of the gaps that ended in the span before it]`, span after span; spans without gaps are left out."""
+    spans: dict[int, list[float]] = {}
+    for outcome in outcomes:
+        for end, gap in zip(outcome.token_times[1:], outcome.gaps(), strict=True):
+            spans.setdefault(int(end // COURSE_SECONDS), []).append(gap)
+    return [[(number + 1) * COURSE_SECONDS, _round(percentile(spans[number], share))] for number in sorted(spans)]
+
+
 def _good_end(counted: Sequence[Outcome], good: Sequence[bool]) -> float:
     return max((outcome.token_times[-1] for outcome, ok in zip(counted, good, strict=True) if ok), default=0.0)
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmserving_lab.bench.outcome import Outcome, Targets, percentile, summarise
+from llmserving_lab.bench.outcome import Outcome, Targets, gap_course, percentile, summarise
 
 _TARGETS = Targets(ttft=2.0, itl=0.05)
 
@@ -90,3 +90,14 @@ def test_a_run_without_requests_has_no_figures() -> None:
     summary = summarise([], until=0.0)
     assert summary["attainment"] is None
     assert summary["ttft_p95_s"] is None
+
+
+def test_the_course_of_gaps_takes_each_gap_in_the_span_in_which_it_ended() -> None:
+    targets = Targets(ttft=1.0, itl=0.1)
+    early = Outcome(0.0, 1, 3, targets, token_times=[0.1, 0.2, 2.5])
+    late = Outcome(0.0, 1, 2, targets, token_times=[5.0, 5.5])
+    assert gap_course([early, late]) == [
+        [2.0, pytest.approx(0.1)],
+        [4.0, pytest.approx(2.3)],
+        [6.0, pytest.approx(0.5)],
+    ]
