@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from llmserving_agent.engine import Engine
 from llmserving_agent.loop import AgentLoop
 from llmserving_agent.signals.attainment import SLACounts, shifted
+from llmserving_agent.totals import Buckets
 from llmserving_api import series
 from llmserving_api.control import Bounds, ContractMode
 from llmserving_api.latency import Counts, quantile_seconds
@@ -76,6 +77,13 @@ def _counter(definition: series.Series, samples: Iterable[Sample]) -> Metric:
     return family
 
 
+def _histogram(definition: series.Series, samples: Iterable[tuple[tuple[str, ...], Buckets]]) -> Metric:
+    family = HistogramMetricFamily(definition.name, definition.help, labels=definition.labels)
+    for labels, buckets in samples:
+        family.add_metric(list(labels), buckets.cumulative(), buckets.sum)
+    return family
+
+
 def _targets(policy: Policy) -> list[tuple[str, Target]]:
     sla = policy.sla
     named = (("ttft", sla.time_to_first_token), ("itl", sla.inter_token_latency), ("e2e", sla.end_to_end_latency))
@@ -107,11 +115,7 @@ def _gpu(loop: AgentLoop) -> Iterator[Metric]:
 
 
 def _timings(loop: AgentLoop) -> Iterator[Metric]:
-    definition = series.TICK_SECONDS
-    family = HistogramMetricFamily(definition.name, definition.help, labels=definition.labels)
-    for step, buckets in loop.timings.items():
-        family.add_metric([step], buckets.cumulative(), buckets.sum)
-    yield family
+    yield _histogram(series.TICK_SECONDS, [((step,), buckets) for step, buckets in loop.timings.items()])
 
 
 def _bounds(engines: Sequence[tuple[tuple[str, ...], Engine]]) -> Iterator[Metric]:
@@ -148,11 +152,10 @@ def _counts(engines: Sequence[tuple[tuple[str, ...], Engine]]) -> Iterator[Metri
     yield _counter(series.ENGINE_STEPS, [(labels, t.steps) for labels, t in totals])
     yield _counter(series.ENGINE_PREEMPTIONS, [(labels, t.preemptions) for labels, t in totals])
     yield _counter(series.ENGINE_PREFILL_OPENED, [(labels, t.prefill_opened) for labels, t in totals])
-    definition = series.ENGINE_STEP_SECONDS
-    family = HistogramMetricFamily(definition.name, definition.help, labels=definition.labels)
-    for labels, t in totals:
-        family.add_metric(list(labels), t.step_seconds.cumulative(), t.step_seconds.sum)
-    yield family
+    yield _counter(series.ENGINE_BUDGET_TOKENS, [(labels, t.budget_tokens) for labels, t in totals])
+    yield _counter(series.ENGINE_RELEGATED, [(labels, t.relegated) for labels, t in totals])
+    yield _histogram(series.ENGINE_STEP_SECONDS, [(labels, t.step_seconds) for labels, t in totals])
+    yield _histogram(series.ENGINE_PREDICTED_SECONDS, [(labels, t.predicted_seconds) for labels, t in totals])
 
 
 def _state(engines: Sequence[tuple[tuple[str, ...], Engine]], now: float) -> Iterator[Metric]:
@@ -160,6 +163,8 @@ def _state(engines: Sequence[tuple[tuple[str, ...], Engine]], now: float) -> Ite
     yield _gauge(series.TELEMETRY_AGE, [(labels, max(0.0, now - step.completed_ns / 1e9)) for labels, step in steps])
     yield _gauge(series.ENGINE_RUNNING, [(labels, engine.running) for labels, engine in engines])
     yield _gauge(series.ENGINE_WAITING, [(labels, step.waiting) for labels, step in steps])
+    yield _gauge(series.ENGINE_HELD, [(labels, step.held) for labels, step in steps])
+    yield _gauge(series.ENGINE_TRIM, [(labels, step.trim) for labels, step in steps])
     yield _gauge(
         series.ENGINE_KV_USAGE,
         [(labels, step.kv_blocks_used / step.kv_blocks_total) for labels, step in steps if step.kv_blocks_total],

@@ -69,6 +69,7 @@ class Measurements:
                 verdict = self._sla_of(record.request_class).add_request(record, self.judge_by)
                 if self._counts(record.finished_ns):
                     self.totals.add_result(record.request_class, verdict)
+                    self.totals.relegated += bool(record.relegated)
             else:
                 self._more(record)
         self.sla.advance(now)

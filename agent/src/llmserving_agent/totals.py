@@ -46,11 +46,14 @@ class EngineTotals:
     Attributes:
         steps: Engine steps.
         step_seconds: Their durations, where known.
+        predicted_seconds: What the step-time model foresaw, where there is one.
+        budget_tokens: Sum of the token budgets that steps were granted.
         preemptions: Requests preempted.
         prefill_opened: Steps whose token budget was opened because prefill made no progress.
         dropped: Telemetry records lost.
         first_tokens: Requests that got their first token.
         first_token_seconds: Sum of their times to it.
+        relegated: Requests that left after being put behind others.
         results: Requests that left, by verdict, without batch requests.
         class_results: All that left, by class and verdict.
         decisions: Decisions by law, reason and whether they were carried out.
@@ -58,11 +61,14 @@ class EngineTotals:
 
     steps: int = 0
     step_seconds: Buckets = field(default_factory=lambda: Buckets(STEP_EDGES))
+    predicted_seconds: Buckets = field(default_factory=lambda: Buckets(STEP_EDGES))
+    budget_tokens: int = 0
     preemptions: int = 0
     prefill_opened: int = 0
     dropped: int = 0
     first_tokens: int = 0
     first_token_seconds: float = 0.0
+    relegated: int = 0
     results: Counter[str] = field(default_factory=lambda: Counter(good=0, missed=0, failed=0, aborted=0))
     class_results: Counter[tuple[str, str]] = field(default_factory=Counter)
     decisions: Counter[tuple[LawName, DecisionReason, bool]] = field(default_factory=Counter)
@@ -72,6 +78,9 @@ class EngineTotals:
         self.steps += 1
         if record.duration_ns:
             self.step_seconds.add(record.duration_ns / 1e9)
+        if record.predicted_ns:
+            self.predicted_seconds.add(record.predicted_ns / 1e9)
+        self.budget_tokens += record.token_budget
         self.preemptions += record.preempted
         self.prefill_opened += bool(record.flags & StepFlag.PREFILL_OPENED)
         self.add_first_tokens(record.first_tokens)

@@ -134,6 +134,33 @@ ENGINE_WAITING: Final = Series(
 ENGINE_KV_USAGE: Final = Series("llmserving_engine_kv_usage_ratio", "gauge", "Used share of KV blocks.", _ENGINE)
 ENGINE_STEPS: Final = Series("llmserving_engine_steps_total", "counter", "Engine steps.", _ENGINE)
 ENGINE_STEP_SECONDS: Final = Series("llmserving_engine_step_seconds", "histogram", "Time of an engine step.", _ENGINE)
+ENGINE_PREDICTED_SECONDS: Final = Series(
+    "llmserving_engine_predicted_step_seconds",
+    "histogram",
+    "Time that the step-time model foresaw for an engine step; none without a model.",
+    _ENGINE,
+)
+ENGINE_TRIM: Final = Series(
+    "llmserving_engine_step_trim_ratio",
+    "gauge",
+    "Observed over predicted step time, smoothed; 1 without a model.",
+    _ENGINE,
+)
+ENGINE_BUDGET_TOKENS: Final = Series(
+    "llmserving_engine_step_budget_tokens_total",
+    "counter",
+    "Tokens that steps were granted; divided by the steps, the mean budget of a step.",
+    _ENGINE,
+)
+ENGINE_HELD: Final = Series(
+    "llmserving_engine_held_requests", "gauge", "Requests that the law holds back or has parked.", _ENGINE
+)
+ENGINE_RELEGATED: Final = Series(
+    "llmserving_engine_relegated_requests_total",
+    "counter",
+    "Requests that left after being put behind others, because their TTFT could not be met.",
+    _ENGINE,
+)
 ENGINE_PREEMPTIONS: Final = Series(
     "llmserving_engine_preemptions_total", "counter", "Running requests preempted for KV space.", _ENGINE
 )

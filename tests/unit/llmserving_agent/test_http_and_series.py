@@ -109,9 +109,10 @@ def records() -> tuple[StepRecord | RequestRecord, ...]:
     fields |= {"finished": 1, "waiting": 2, "kv_blocks_used": 25, "kv_blocks_total": 100, "preempted": 1}
     fields |= {"gaps": ((bucket_of(0.02), 90), (bucket_of(0.06), 10)), "first_tokens": ((bucket_of(0.3), 5),)}
     fields |= {"max_num_seqs": 256, "max_num_batched_tokens": 8192, "token_budget": 8192, "decode_requests": 4}
+    fields |= {"predicted_ns": 18_000_000, "held": 2}
     at = round((NOW - 1) * 1e9)
     ended = RequestRecord(Ended.FINISHED, 0, at, 100, 0, 50, 49, 1, 0, 0, 0, 0, 0.3, 2.0, 0.1, 0.06)
-    batch = RequestRecord(Ended.FINISHED, 0, at, 100, 0, 50, 49, 40, 0, 0, 0, RequestClass.BATCH, 99.0, 99.0, 0.1, 0.06)
+    batch = RequestRecord(Ended.FINISHED, 0, at, 100, 0, 50, 49, 40, 0, 0, 1, RequestClass.BATCH, 99.0, 99.0, 0.1, 0.06)
     return (ended, batch, StepRecord(**fields))
 
 
@@ -208,6 +209,12 @@ async def test_series_carry_what_the_loop_knows(client: httpx.AsyncClient, world
     assert value(series.ENGINE_KV_USAGE, **engine) == 0.25
     assert value(series.ENGINE_STEPS, **engine) == 1
     assert value(series.ENGINE_STEP_SECONDS, "_count", **engine) == 1
+    assert value(series.ENGINE_PREDICTED_SECONDS, "_count", **engine) == 1
+    assert value(series.ENGINE_PREDICTED_SECONDS, "_sum", **engine) == pytest.approx(0.018)
+    assert value(series.ENGINE_BUDGET_TOKENS, **engine) == 8192
+    assert value(series.ENGINE_TRIM, **engine) == 1
+    assert value(series.ENGINE_HELD, **engine) == 2
+    assert value(series.ENGINE_RELEGATED, **engine) == 1
     assert value(series.ENGINE_PREEMPTIONS, **engine) == 1
     assert value(series.TELEMETRY_DROPPED, **engine) == 3
     assert value(series.REQUESTS, result="good", **engine) == 1

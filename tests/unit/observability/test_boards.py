@@ -72,6 +72,13 @@ def test_panels_and_queries_can_be_told_apart() -> None:
         assert len(set(places)) == len(places)
 
 
+def test_every_series_of_agent_and_engine_is_drawn() -> None:
+    drawn = {re.sub(r"_(bucket|sum|count)$", "", name) for query in QUERIES for name, _ in selectors(query.expr)}
+    about_the_operator = {name for name in KNOWN if name.startswith("llmserving_operator_")}
+    said_by_a_condition = {series.GPU_SOURCE.name}
+    assert set(KNOWN) - drawn == about_the_operator - drawn | said_by_a_condition
+
+
 def test_targets_of_the_resource_are_lines() -> None:
     exprs = [query.expr for query in QUERIES]
     for metric in ("ttft", "itl", "e2e"):

@@ -1,0 +1,1 @@
+"""Rows of the board "Service", one module each."""
