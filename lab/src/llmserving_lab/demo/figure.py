@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from llmserving_lab.demo.granted import WINDOW_SECONDS
 from llmserving_lab.demo.script import Script
 from llmserving_lab.demo.timeline import LatencyPoint, Run, latency_course
 from llmserving_lab.demo.watch import Observation
@@ -106,9 +107,17 @@ def _engine(chart: go.Figure, run: Run, pod: str, number: int) -> None:
     seen = [one for one in run.observations if one.pod == pod and one.time >= run.started]
     name = f"engine {pod.rpartition('-')[2]}"
 
-    def add(row: int, values: list[float | None], label: str, *, legend: bool = False, dash: str = "solid") -> None:
+    def add(
+        row: int,
+        values: Sequence[float | None],
+        label: str,
+        *,
+        times: Sequence[float] = tuple(one.time for one in seen),
+        legend: bool = False,
+        dash: str = "solid",
+    ) -> None:
         chart.add_scatter(
-            x=[one.time - run.started for one in seen],
+            x=[time - run.started for time in times],
             y=values,
             name=label,
             legendgroup=label,
@@ -120,6 +129,9 @@ def _engine(chart: go.Figure, run: Run, pod: str, number: int) -> None:
 
     add(1, [_ms(one.itl_p95) for one in seen], f"{name}: p95 as its agent sees it", legend=True, dash="dot")
     add(3, [_tokens(one) for one in seen], f"{name}: bound in force", legend=True)
+    granted = [one for one in run.granted if one.pod == pod]
+    label = f"{name}: granted to a step, mean of {WINDOW_SECONDS} s"
+    add(3, [one.tokens for one in granted], label, times=[one.time for one in granted], legend=True, dash="dot")
     add(4, [_seqs(one) for one in seen], f"{name}: bound in force")
     add(5, [one.running for one in seen], f"{name}: running", legend=True)
     add(5, [one.waiting for one in seen], f"{name}: waiting", legend=True, dash="dot")

@@ -92,7 +92,18 @@ class Prometheus:
         Raises:
             httpx.HTTPStatusError: the expression is wrong.
         """
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}, trust_env=False)
+        return self._ask("query", query=expression)
+
+    def query_range(self, expression: str, start: float, end: float, step_seconds: float) -> list[dict[str, Any]]:
+        """Result of a query over a time, its ends in seconds since 1970.
+
+        Raises:
+            httpx.HTTPStatusError: the expression is wrong.
+        """
+        return self._ask("query_range", query=expression, start=start, end=end, step=step_seconds)
+
+    def _ask(self, what: str, **parameters: str | float) -> list[dict[str, Any]]:
+        answer = httpx.get(f"{self.url}/api/v1/{what}", params=parameters, trust_env=False)
         result: list[dict[str, Any]] = answer.raise_for_status().json()["data"]["result"]
         return result
 

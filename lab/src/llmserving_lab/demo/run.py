@@ -9,13 +9,14 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from llmserving_lab.cluster.progress import say, step
 from llmserving_lab.cluster.tools import CONTROL_PLANE, NODE, Toolchain
 from llmserving_lab.demo import install
+from llmserving_lab.demo.granted import read_granted
 from llmserving_lab.demo.load import demo_load, describe
 from llmserving_lab.demo.prometheus import Prometheus, run_prometheus, targets_of
 from llmserving_lab.demo.report import write_report
@@ -102,6 +103,9 @@ def run_demo(settings: DemoSettings, script: Script | None = None) -> DemoOutcom
                 run = asyncio.run(serve_and_edit(site, script, arrivals, manifest, settings))
             except BaseExceptionGroup as group:
                 raise _first(group) from group
+        wall_offset = time.time() - time.monotonic()
+        granted = read_granted(prometheus, run.started, time.monotonic(), wall_offset=wall_offset)
+        run = replace(run, granted=granted)
         surroundings = _surroundings(
             site,
             settings,

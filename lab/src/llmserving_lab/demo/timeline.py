@@ -15,6 +15,15 @@ PERCENTILE = 95
 
 
 @dataclass(frozen=True, slots=True)
+class Granted:
+    """Mean token budget of an engine's steps in the seconds before `time` (of the monotonic clock)."""
+
+    time: float
+    pod: str
+    tokens: float
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """What happened while traffic flowed.
 
@@ -25,6 +34,7 @@ class Run:
         records: Requests that ended.
         observations: What the agents said.
         edits: Edits as they were made.
+        granted: What steps were granted.
     """
 
     started: float
@@ -33,6 +43,7 @@ class Run:
     records: tuple[RequestRecord, ...]
     observations: tuple[Observation, ...]
     edits: tuple[MadeEdit, ...]
+    granted: tuple[Granted, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

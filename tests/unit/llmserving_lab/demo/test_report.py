@@ -1,12 +1,15 @@
 """The report page: one file that needs nothing else, with every phase and edit in it."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llmserving_api.control import Bounds
 from llmserving_lab.demo.edits import MadeEdit
+from llmserving_lab.demo.figure import figure
+from llmserving_lab.demo.granted import granted_of
 from llmserving_lab.demo.report import write_report
 from llmserving_lab.demo.result import Surroundings, result
 from llmserving_lab.demo.script import Edit, Script
@@ -47,6 +50,15 @@ def page(run: Run, tmp_path: Path) -> str:
 
 def test_the_page_loads_nothing_from_elsewhere(page: str) -> None:
     assert re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", page) == []
+
+
+def test_what_steps_were_granted_is_drawn_beside_the_bound(run: Run) -> None:
+    matrix = [{"metric": {"pod": "chat-1-abcde"}, "values": [[1101.0, "384.5"], [1103.0, "NaN"]]}]
+    traces = figure(replace(run, granted=granted_of(matrix, wall_offset=1000.0))).data
+    (drawn,) = [trace for trace in traces if "granted" in trace.name]
+    (bound,) = [trace for trace in traces if "bound" in trace.name and trace.yaxis == drawn.yaxis]
+    assert (list(drawn.x), list(drawn.y)) == ([2.0], [384.5])
+    assert list(bound.y) == [512]
 
 
 def test_phases_edits_and_figures_are_in_it_and_texts_are_escaped(page: str) -> None:
