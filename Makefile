@@ -30,6 +30,7 @@ setup: $(VENV)/.stamp ## Create .venv with the members and the development tools
 lock: setup ## Re-resolve requirements/*.in into hashed requirements/*.txt
 	@cd requirements && for f in operator agent build dev; do ../$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url $$f.in -o $$f.txt; done
 	@cd requirements && ../$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --override engine-overrides.txt --generate-hashes --no-header --no-emit-index-url engine.in -o engine.txt
+	@cd requirements && ../$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_35 --generate-hashes --no-header --no-emit-index-url engine-gpu.in -o engine-gpu.txt
 	@cd requirements && { printf '# The installer itself; see "make lock".\n'; sed -n '/^uv==/,/^[a-z]/p' dev.txt | sed '$$!b;/^[a-z]/d' | grep -v '^ *# '; } > uv.txt
 
 ##@ Quality
@@ -91,6 +92,11 @@ cluster: setup tools ## A real API server: CRD, CEL, server-side apply, the oper
 .PHONY: e2e
 e2e: setup tools engine-env images ## A real kubelet: apply, edit, break, delete
 	@$(VENV)/bin/pytest tests/e2e -q --timeout 600  # the first test waits for images and engines
+
+.PHONY: test-gpu
+test-gpu: setup ## Everything that needs an NVIDIA GPU, on one of any kind (LLMSERVING_ENGINE_PYTHON=, LLMSERVING_GPU_PROFILE=)
+	@$(PY) -m llmserving_lab.serving.gpu
+	@$(VENV)/bin/pytest tests/gpu -q -s
 
 .PHONY: test
 test: check verify contract simulation cluster e2e ## Everything that needs no GPU (CI runs this)

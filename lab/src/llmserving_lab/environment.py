@@ -27,6 +27,9 @@ from llmserving_lab.cluster.progress import step
 REQUIREMENTS = "engine.txt"
 """File below `requirements/` that pins the environment; its hash names the folder."""
 
+REQUIREMENTS_GPU = "engine-gpu.txt"
+"""The same with vLLM's CUDA build, for tests on a real card."""
+
 PYTHON = (3, 11)
 """The pins are for this Python, which is also that of the images: pods import the environment's compiled modules."""
 
@@ -88,18 +91,21 @@ class EngineEnvironment:
         return folder
 
 
-def engine_environment(sources: Path | None = None, cache: Path | None = None) -> EngineEnvironment:
+def engine_environment(
+    sources: Path | None = None, cache: Path | None = None, pins: str = REQUIREMENTS
+) -> EngineEnvironment:
     """The engine's environment, built now where it is missing (about a minute, a 2.5 GB download on a first run).
 
     Args:
         sources: The repository; the checkout this module belongs to by default.
         cache: Folder for environments; `$XDG_CACHE_HOME/llmserving/engine` by default.
+        pins: `REQUIREMENTS` or `REQUIREMENTS_GPU`.
 
     Raises:
         EnvironmentUnavailableError: it cannot be built; the message names the reason and the next step.
     """
     sources = sources or repository_root()
-    requirements = sources / "requirements" / REQUIREMENTS
+    requirements = sources / "requirements" / pins
     cache = cache or cache_root() / "engine"
     folder = cache / environment_key(requirements)
     if not folder.is_dir():
@@ -124,7 +130,7 @@ def _build(folder: Path, requirements: Path) -> None:
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         scratch.chmod(0o755)
-        with step("engine environment: vLLM and torch, 6 GB on disk, once"):
+        with step(f"engine environment ({requirements.name}): vLLM and torch, 6 GB or more on disk, once"):
             _run([uv, "venv", "--quiet", "--relocatable", "--allow-existing", "--python", python, str(scratch)])
             target = str(scratch / "bin" / "python")
             install = [uv, "pip", "install", "--quiet", "--python", target, "--no-deps", "--require-hashes"]
