@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from llmserving_agent.laws.protocol import Decision, Guard, Setting, Window, bounds_of
 from llmserving_api.conditions import DecisionReason
+from llmserving_api.control import Bounds
 
 S = TypeVar("S")
 
@@ -53,9 +54,7 @@ class DeadBand(Guard[S]):
             _settled(now.max_num_seqs, wanted.max_num_seqs, LEAST_SEQS),
             _settled(now.max_num_batched_tokens, wanted.max_num_batched_tokens, LEAST_TOKENS),
         )
-        if bounds == now and wanted != now:
-            return state, replace(decision, bounds=bounds, reason=DecisionReason.WITHIN_BAND)
-        return state, decision.moved(bounds)
+        return state, _moved(decision, now, bounds)
 
 
 class BoundedStep(Guard[S]):
@@ -69,15 +68,19 @@ class BoundedStep(Guard[S]):
             _bounded(now.max_num_seqs, wanted.max_num_seqs, UP_SEQS),
             _bounded(now.max_num_batched_tokens, wanted.max_num_batched_tokens, UP_TOKENS),
         )
-        if window.epoch.span_seconds >= SETTLE_SECONDS:
-            return state, decision.moved(bounds)
-        settling = bounds_of(
-            min(now.max_num_seqs, bounds.max_num_seqs),
-            min(now.max_num_batched_tokens, bounds.max_num_batched_tokens),
-        )
-        if settling == now and bounds != now:
-            return state, replace(decision, bounds=now, reason=DecisionReason.WITHIN_BAND)
-        return state, decision.moved(settling)
+        if window.epoch.span_seconds < SETTLE_SECONDS:
+            bounds = bounds_of(
+                min(now.max_num_seqs, bounds.max_num_seqs),
+                min(now.max_num_batched_tokens, bounds.max_num_batched_tokens),
+            )
+        return state, _moved(decision, now, bounds)
+
+
+def _moved(decision: Decision, now: Bounds, bounds: Bounds) -> Decision:
+    """The decision with other bounds; where nothing is left of a wish to move, that is its reason."""
+    if bounds == now and decision.bounds != now:
+        return replace(decision, bounds=now, reason=DecisionReason.WITHIN_BAND)
+    return decision.moved(bounds)
 
 
 def _settled(now: int, wanted: int, least: int) -> int:
