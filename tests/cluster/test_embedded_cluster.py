@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from llmserving_lab.cluster.addresses import API_SERVICE_ADDRESS, PAUSE_IMAGE
 from llmserving_lab.cluster.embedded import EmbeddedCluster
 from llmserving_lab.cluster.errors import ClusterError
 from llmserving_lab.cluster.guardian import Processes
 from llmserving_lab.cluster.locations import cache_root
-from llmserving_lab.cluster.plan import API_SERVICE_ADDRESS, PAUSE_IMAGE
 from llmserving_lab.cluster.tools import KUBERNETES_VERSION
 
 PATIENCE_SECONDS = 60.0

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llmserving_lab.cluster import guardian
+from llmserving_lab.cluster.addresses import NODE_NAME
 from llmserving_lab.cluster.api import ApiClient
 from llmserving_lab.cluster.entering import import_image, in_network
 from llmserving_lab.cluster.errors import ClusterError
 from llmserving_lab.cluster.forwarder import request_forward
 from llmserving_lab.cluster.launch import KUBECONFIG, Facts, clusters_folder, last_words, launch
-from llmserving_lab.cluster.plan import NODE_NAME
 from llmserving_lab.cluster.progress import say
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llmserving_lab.cluster import cgroups
-from llmserving_lab.cluster.plan import NODE_ADDRESS, NODE_NETWORK_BITS, SERVICE_RANGE
+from llmserving_lab.cluster.addresses import NODE_ADDRESS, NODE_NETWORK_BITS, SERVICE_RANGE
 
 KERNEL_SETTINGS: Mapping[str, str] = {
     "vm/overcommit_memory": "1",

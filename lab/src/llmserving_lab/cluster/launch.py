@@ -15,22 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmserving_lab.cluster import debian, guardian
+from llmserving_lab.cluster.addresses import API_PORT, NODE_ADDRESS, NODE_NAME, PAUSE_IMAGE
 from llmserving_lab.cluster.api import ApiClient
 from llmserving_lab.cluster.certificates import Authority
+from llmserving_lab.cluster.configuration import kubeconfig
 from llmserving_lab.cluster.entering import import_image
 from llmserving_lab.cluster.errors import ClusterError
 from llmserving_lab.cluster.forwarder import SOCKET, request_forward
 from llmserving_lab.cluster.locations import cache_root
 from llmserving_lab.cluster.namespace import Manifest
-from llmserving_lab.cluster.plan import (
-    API_PORT,
-    IDENTITIES,
-    NODE_ADDRESS,
-    NODE_NAME,
-    PAUSE_IMAGE,
-    cluster_plan,
-    kubeconfig,
-)
+from llmserving_lab.cluster.plan import IDENTITIES, cluster_plan
 from llmserving_lab.cluster.progress import step
 from llmserving_lab.cluster.tools import CONTROL_PLANE, KUBERNETES_VERSION, NODE, Toolchain
 from llmserving_lab.images.archive import single_file_image

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from llmserving_lab.cluster import isolation
-from llmserving_lab.cluster.plan import API_PORT, NODE_NAME, Component
+from llmserving_lab.cluster.addresses import API_PORT, NODE_NAME
+from llmserving_lab.cluster.components import Component
 
 MANIFEST = "components.json"
 """What to start: written by `embedded`, below the state folder."""

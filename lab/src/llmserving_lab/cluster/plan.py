@@ -6,32 +6,20 @@ Nothing here touches the machine: `cluster_plan` says which files to write and w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmserving_lab.cluster import components
+from llmserving_lab.cluster.addresses import API_PORT, API_SERVICE_ADDRESS, NODE_ADDRESS, NODE_NAME
 from llmserving_lab.cluster.certificates import Identity
-
-NODE_NAME = "node"
-NODE_ADDRESS = "172.31.255.1"
-"""The node's address. Every cluster has a network of its own, so all use the same addresses."""
-NODE_NETWORK_BITS = 24
-SERVICE_RANGE = "10.96.0.0/16"
-API_SERVICE_ADDRESS = "10.96.0.1"
-POD_RANGE = "10.244.0.0/24"
-API_PORT = 6443
-CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
-PAUSE_IMAGE = "localhost/llmserving/pause:v1"
-
-_UNUSED_CONTROLLERS = (
-    "cloud-node-lifecycle-controller",
-    "node-route-controller",
-    "service-lb-controller",
-    "node-ipam-controller",
+from llmserving_lab.cluster.components import Component
+from llmserving_lab.cluster.configuration import (
+    containerd_configuration,
+    kubeconfig,
+    kubelet_configuration,
+    pod_network,
 )
-_ETCD_CLIENT = "http://127.0.0.1:2379"
-_ETCD_PEER = "http://127.0.0.1:2380"
 
 IDENTITIES = (
     Identity(
@@ -62,16 +50,6 @@ KUBECONFIGS = ("admin", "controller-manager", "scheduler", "proxy", "kubelet")
 
 
 @dataclass(frozen=True)
-class Component:
-    """One program of the cluster."""
-
-    name: str
-    """Names its log file as well."""
-    arguments: tuple[str, ...]
-    """The command line, program first."""
-
-
-@dataclass(frozen=True)
 class Plan:
     """Everything a cluster needs before its first process starts."""
 
@@ -91,246 +69,14 @@ def cluster_plan(state: Path, programs: Mapping[str, Path], *, node: bool) -> Pl
         programs: program name → path, as `Toolchain.find` gives them, plus `runc` where there is a node.
         node: whether a kubelet, containerd and kube-proxy run beside the control plane.
     """
-    before = [_etcd(state, programs), _api_server(state, programs, node=node)]
-    after = [_controller_manager(state, programs), _scheduler(state, programs)]
+    before = [components.etcd(state, programs), components.api_server(state, programs, node=node)]
+    after = [components.controller_manager(state, programs), components.scheduler(state, programs)]
     files = {f"{name}.kubeconfig": kubeconfig(state, f"https://127.0.0.1:{API_PORT}", name) for name in KUBECONFIGS}
     if node:
         before.append(Component("containerd", (str(programs["containerd"]), "--config", f"{state}/containerd.toml")))
-        after.append(_kubelet(state, programs))
-        after.append(_proxy(state, programs))
-        files["containerd.toml"] = _containerd_configuration(state, programs)
-        files["kubelet.json"] = _kubelet_configuration(state)
-        files["cni/10-pods.conflist"] = _pod_network()
+        after.append(components.kubelet(state, programs))
+        after.append(components.proxy(state, programs))
+        files["containerd.toml"] = containerd_configuration(state, programs)
+        files["kubelet.json"] = kubelet_configuration(state)
+        files["cni/10-pods.conflist"] = pod_network()
     return Plan(files, tuple(before), tuple(after))
-
-
-def kubeconfig(state: Path, server: str, identity: str) -> str:
-    """A kubeconfig (JSON is YAML) for one identity, pointing at the certificates in the state folder."""
-    return json.dumps(
-        {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [
-                {
-                    "name": "llmserving",
-                    "cluster": {"server": server, "certificate-authority": f"{state}/pki/ca.crt"},
-                }
-            ],
-            "users": [
-                {
-                    "name": identity,
-                    "user": {
-                        "client-certificate": f"{state}/pki/{identity}.crt",
-                        "client-key": f"{state}/pki/{identity}.key",
-                    },
-                }
-            ],
-            "contexts": [{"name": "llmserving", "context": {"cluster": "llmserving", "user": identity}}],
-            "current-context": "llmserving",
-        },
-        indent=2,
-    )
-
-
-def _etcd(state: Path, programs: Mapping[str, Path]) -> Component:
-    return Component(
-        "etcd",
-        (
-            str(programs["etcd"]),
-            f"--data-dir={state}/etcd",
-            "--unsafe-no-fsync",  # the data lives no longer than the processes do
-            f"--listen-client-urls={_ETCD_CLIENT}",
-            f"--advertise-client-urls={_ETCD_CLIENT}",
-            f"--listen-peer-urls={_ETCD_PEER}",
-            f"--initial-advertise-peer-urls={_ETCD_PEER}",
-            f"--initial-cluster=default={_ETCD_PEER}",
-            "--log-level=warn",
-        ),
-    )
-
-
-def _api_server(state: Path, programs: Mapping[str, Path], *, node: bool) -> Component:
-    pki = f"{state}/pki"
-    return Component(
-        "kube-apiserver",
-        (
-            str(programs["kube-apiserver"]),
-            f"--etcd-servers={_ETCD_CLIENT}",
-            "--bind-address=0.0.0.0",
-            f"--advertise-address={NODE_ADDRESS}",
-            f"--secure-port={API_PORT}",
-            f"--service-cluster-ip-range={SERVICE_RANGE}",
-            f"--tls-cert-file={pki}/apiserver.crt",
-            f"--tls-private-key-file={pki}/apiserver.key",
-            f"--client-ca-file={pki}/ca.crt",
-            "--authorization-mode=Node,RBAC",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-key-file={pki}/service-account.pub",
-            f"--service-account-signing-key-file={pki}/service-account.key",
-            "--kubelet-preferred-address-types=InternalIP",
-            f"--kubelet-certificate-authority={pki}/ca.crt",
-            f"--kubelet-client-certificate={pki}/apiserver-kubelet.crt",
-            f"--kubelet-client-key={pki}/apiserver-kubelet.key",
-            f"--requestheader-client-ca-file={pki}/ca.crt",
-            "--requestheader-allowed-names=front-proxy-client",
-            "--requestheader-username-headers=X-Remote-User",
-            "--requestheader-group-headers=X-Remote-Group",
-            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
-            f"--proxy-client-cert-file={pki}/aggregator.crt",
-            f"--proxy-client-key-file={pki}/aggregator.key",
-            f"--endpoint-reconciler-type={'lease' if node else 'none'}",
-            f"--cert-dir={state}/run",
-            "--allow-privileged=true",
-            "--profiling=false",
-        ),
-    )
-
-
-def _controller_manager(state: Path, programs: Mapping[str, Path]) -> Component:
-    pki = f"{state}/pki"
-    config = f"{state}/controller-manager.kubeconfig"
-    return Component(
-        "kube-controller-manager",
-        (
-            str(programs["kube-controller-manager"]),
-            f"--kubeconfig={config}",
-            f"--authentication-kubeconfig={config}",
-            f"--authorization-kubeconfig={config}",
-            "--use-service-account-credentials=true",
-            "--leader-elect=false",
-            "--kube-api-qps=200",
-            "--kube-api-burst=400",
-            "--allocate-node-cidrs=false",
-            f"--controllers={','.join(['*', *(f'-{name}' for name in _UNUSED_CONTROLLERS)])}",
-            f"--service-account-private-key-file={pki}/service-account.key",
-            f"--root-ca-file={pki}/ca.crt",
-            f"--cluster-signing-cert-file={pki}/ca.crt",
-            f"--cluster-signing-key-file={pki}/ca.key",
-            f"--cert-dir={state}/run",
-        ),
-    )
-
-
-def _scheduler(state: Path, programs: Mapping[str, Path]) -> Component:
-    config = f"{state}/scheduler.kubeconfig"
-    return Component(
-        "kube-scheduler",
-        (
-            str(programs["kube-scheduler"]),
-            f"--kubeconfig={config}",
-            f"--authentication-kubeconfig={config}",
-            f"--authorization-kubeconfig={config}",
-            "--leader-elect=false",
-            f"--cert-dir={state}/run",
-        ),
-    )
-
-
-def _kubelet(state: Path, programs: Mapping[str, Path]) -> Component:
-    return Component(
-        "kubelet",
-        (
-            str(programs["kubelet"]),
-            f"--config={state}/kubelet.json",
-            f"--kubeconfig={state}/kubelet.kubeconfig",
-            f"--hostname-override={NODE_NAME}",
-            f"--node-ip={NODE_ADDRESS}",
-            f"--root-dir={state}/kubelet",
-            f"--cert-dir={state}/run",
-        ),
-    )
-
-
-def _proxy(state: Path, programs: Mapping[str, Path]) -> Component:
-    return Component(
-        "kube-proxy",
-        (
-            str(programs["kube-proxy"]),
-            f"--kubeconfig={state}/proxy.kubeconfig",
-            f"--hostname-override={NODE_NAME}",
-            "--proxy-mode=nftables",
-            f"--cluster-cidr={POD_RANGE}",
-            "--conntrack-max-per-core=0",  # a limit of the whole machine: not ours to set
-        ),
-    )
-
-
-def _kubelet_configuration(state: Path) -> str:
-    return json.dumps(
-        {
-            "apiVersion": "kubelet.config.k8s.io/v1beta1",
-            "kind": "KubeletConfiguration",
-            "authentication": {
-                "anonymous": {"enabled": False},
-                "webhook": {"enabled": True},
-                "x509": {"clientCAFile": f"{state}/pki/ca.crt"},
-            },
-            "authorization": {"mode": "Webhook"},
-            "tlsCertFile": f"{state}/pki/kubelet.crt",
-            "tlsPrivateKeyFile": f"{state}/pki/kubelet.key",
-            "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
-            "volumePluginDir": f"{state}/kubelet/plugins",
-            "cgroupDriver": "cgroupfs",
-            "failCgroupV1": False,  # 1.36 refuses cgroup v1 unless told otherwise
-            "failSwapOn": False,
-            "resolvConf": "",  # nothing leaves the machine, so the host's name servers are no use
-            "clusterDNS": [NODE_ADDRESS],  # nobody answers there: look-ups fail at once instead of timing out
-            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-            "imageGCHighThresholdPercent": 100,  # images were loaded by hand and could not be pulled again
-            "imageGCLowThresholdPercent": 99,
-        },
-        indent=2,
-    )
-
-
-def _containerd_configuration(state: Path, programs: Mapping[str, Path]) -> str:
-    return f"""\
-version = 3
-root = "{state}/containerd"
-state = "/run/containerd"
-
-[grpc]
-  address = "{CONTAINERD_SOCKET}"
-
-[plugins."io.containerd.cri.v1.images"]
-  snapshotter = "overlayfs"
-  [plugins."io.containerd.cri.v1.images".pinned_images]
-    sandbox = "{PAUSE_IMAGE}"
-
-[plugins."io.containerd.cri.v1.runtime"]
-  # Lowering a process's OOM score needs CAP_SYS_RESOURCE, which a container's root often lacks.
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dirs = ["/usr/lib/cni", "/opt/cni/bin"]
-    conf_dir = "{state}/cni"
-  [plugins."io.containerd.cri.v1.runtime".containerd]
-    default_runtime_name = "runc"
-    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-        BinaryName = "{programs["runc"]}"
-        SystemdCgroup = false
-"""
-
-
-def _pod_network() -> str:
-    return json.dumps(
-        {
-            "cniVersion": "0.4.0",
-            "name": "pods",
-            "plugins": [
-                {
-                    "type": "bridge",
-                    "bridge": "pods0",
-                    "isGateway": True,
-                    "hairpinMode": True,
-                    "ipam": {
-                        "type": "host-local",
-                        "ranges": [[{"subnet": POD_RANGE}]],
-                        "routes": [{"dst": "0.0.0.0/0"}],
-                    },
-                },
-            ],
-        },
-        indent=2,
-    )

@@ -1,8 +1,10 @@
 import json
 from pathlib import Path
 
+from llmserving_lab.cluster.addresses import PAUSE_IMAGE
+from llmserving_lab.cluster.configuration import kubeconfig
 from llmserving_lab.cluster.namespace import Manifest
-from llmserving_lab.cluster.plan import IDENTITIES, KUBECONFIGS, PAUSE_IMAGE, Plan, cluster_plan, kubeconfig
+from llmserving_lab.cluster.plan import IDENTITIES, KUBECONFIGS, Plan, cluster_plan
 from llmserving_lab.cluster.tools import CONTROL_PLANE, NODE
 
 STATE = Path("/cache/clusters/lab")
