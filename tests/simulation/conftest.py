@@ -1,9 +1,10 @@
+"""What the simulation tests share: runs of the bench."""
+
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from llmserving_lab.bench.execution import execute_run
 from llmserving_lab.bench.plan import RunPlan
 
 Run = Callable[..., dict[str, Any]]
@@ -11,7 +12,8 @@ Run = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def run() -> Run:
-    """One run of the bench on a shipped device; keyword arguments change the plan, `load__x` its load."""
+    """One run of a policy on the real scheduler and a shipped device; keyword arguments change the plan, `load__x` its load."""
+    from llmserving_lab.bench.execution import execute_run  # noqa: PLC0415 imports vLLM, which not every test needs
 
     def make(policy: str, **changes: Any) -> dict[str, Any]:
         load: dict[str, Any] = {"kind": "conversation", "requests": 80, "rate": 6.0, "seed": 1}
