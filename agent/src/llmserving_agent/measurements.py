@@ -22,6 +22,8 @@ from llmserving_api.telemetry import MoreRecord, RequestClass, RequestRecord, St
 MAX_STEPS = 2000
 """Step records kept for a law that learns from each of them."""
 ARRIVALS_SECONDS = 10.0
+LATELY_SECONDS = 15.0
+"""Span over which a law sees how many were served well: the SLA window is too long to act on."""
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ class Measurements:
     _cost: StepCost = field(default_factory=StepCost)
     _steps: deque[StepRecord] = field(default_factory=lambda: deque(maxlen=MAX_STEPS))
     _lengths: LengthStatistics = field(default_factory=LengthStatistics)
+    _lately: SLAWindow = field(default_factory=lambda: SLAWindow(LATELY_SECONDS))
     _arrivals: Ewma = field(default_factory=lambda: Ewma(ARRIVALS_SECONDS))
     _left: int = 0
     _further_firsts: int = 0
@@ -67,6 +70,8 @@ class Measurements:
                 self._left += 1
                 self._lengths.add(record)
                 verdict = self._sla_of(record.request_class).add_request(record, self.judge_by)
+                if record.request_class != RequestClass.BATCH:
+                    self._lately.add_request(record, self.judge_by)
                 if self._counts(record.finished_ns):
                     self.totals.add_result(record.request_class, verdict)
                     self.totals.relegated += bool(record.relegated)
@@ -74,6 +79,7 @@ class Measurements:
                 self._more(record)
         self.sla.advance(now)
         self.batch.advance(now)
+        self._lately.advance(now)
 
     def _step(self, record: StepRecord) -> None:
         previous = self.last_step
@@ -153,6 +159,7 @@ class Measurements:
             idle_step_seconds=self._feasibility.idle_step_seconds or (None if cost is None else cost.idle),
             seconds_per_decode=None if cost is None else cost.each_decode,
             gpu=gpu,
+            good_share=self._lately.total.good / self._lately.total.requests if self._lately.total.requests else None,
             planner=config.planner,
             steps=tuple(self._steps),
         )

@@ -49,6 +49,7 @@ class DecisionReason(StrEnum):
     WITHIN_BAND = "WithinBand"
     AT_LIMIT = "AtLimit"
     NOT_BINDING = "NotBinding"
+    FALLBACK = "Fallback"
     SATURATED = "Saturated"
     IDLE = "Idle"
     TOO_FEW_SAMPLES = "TooFewSamples"

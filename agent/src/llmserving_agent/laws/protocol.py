@@ -71,6 +71,7 @@ class Window:
         idle_step_seconds: What a step takes with hardly anything in it; None while that was not seen.
         seconds_per_decode: What each decode adds to a step; None while the steps seen do not tell.
         gpu: The GPU's memory; None where there is no reading.
+        good_share: Share of good requests among those that left lately; None when none did.
         planner: The planner in force inside the engine's step; a law that holds keeps it.
         steps: The step records that came since the last decision, oldest first.
     """
@@ -91,6 +92,7 @@ class Window:
     idle_step_seconds: float | None = None
     seconds_per_decode: float | None = None
     gpu: GPUMemory | None = None
+    good_share: float | None = None
     planner: PlannerChoice = PlannerChoice()
     steps: tuple[StepRecord, ...] = ()
 

@@ -1,8 +1,9 @@
 """The predictive law's part in the agent: learns the step-time model and hands it to the planner in the engine's step.
 
 The bounds are the resource's maxima: within them the planner decides every step. The agent learns from the steps that
-ran, about once a second, and watches that the planner does no harm: when the model stays wrong or the engine keeps
-preempting, the engine goes back to stock bounds without a planner for a while, with the reason.
+ran, about once a second, and watches that the planner does no harm: when the model stays wrong, the engine keeps
+preempting, or throughput is lost that buys no latency, the engine goes back to stock bounds without a planner for a
+while, with the reason. Nothing is ever tried out for the sake of knowing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from llmserving_agent.laws.predictive.learner import Learner
+from llmserving_agent.laws.predictive.throughput import relative_throughput
 from llmserving_agent.laws.protocol import Decision, Setting, Window, bounds_of
 from llmserving_api.conditions import DecisionReason
 from llmserving_api.control import Bounds, PlannerChoice
@@ -22,10 +24,16 @@ UNUSABLE_ERROR: Final = 0.5
 """Relative error of the model beyond which planning with it is worse than not planning."""
 MANY_PREEMPTIONS: Final = 0.05
 """Preemptions per step, as a mean over recent steps."""
+LOST_THROUGHPUT: Final = 0.5
+"""Relative throughput (see `throughput`) below which the planner costs more than latency can ask for, ..."""
+WORTH: Final = 0.1
+"""... unless what it serves well is at least this share of all that stock bounds could serve."""
 PATIENCE: Final = 10
 """Decisions in a row that must find fault before the planner is taken out: about ten seconds."""
 PAUSE: Final = 60
-"""Decisions for which it stays out."""
+"""Decisions for which it stays out at first; twice as many whenever it fails again soon after."""
+MOST_PAUSES: Final = 6
+"""Doublings end with so many pauses in a row: about half an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,8 @@ class PredictiveState:
         planner: What the engine was last asked to run.
         faults: Decisions in a row that found fault with it.
         paused: Decisions for which it stays out.
+        pauses: Times in a row it was taken out.
+        proved: Decisions since it came back without being taken out again.
         cause: Why it is out.
     """
 
@@ -46,6 +56,8 @@ class PredictiveState:
     planner: PlannerChoice = PlannerChoice(name=PLANNER)
     faults: int = 0
     paused: int = 0
+    pauses: int = 0
+    proved: int = 0
     cause: str = ""
 
 
@@ -63,10 +75,11 @@ class Predictive:
         if steps:
             learner = state.learner.learned(steps).refitted()
             state = replace(state, learner=learner, newest=steps[-1].step)
-            state = judged(state, steps)
+            if window.planner.name == PLANNER:
+                state = judged(state, fault_of(learner, steps, window, setting))
         if state.paused:
             state = replace(state, paused=state.paused - 1)
-            return state, Decision(setting.stock, DecisionReason.HEADROOM, f"stock bounds for a while: {state.cause}")
+            return state, Decision(setting.stock, DecisionReason.FALLBACK, f"stock bounds for a while: {state.cause}")
         if steps:
             state = replace(state, planner=planner_of(state.learner, setting))
         bounds = bounds_of(setting.max_num_seqs.max, setting.max_num_batched_tokens.max)
@@ -94,16 +107,37 @@ def message_of(learner: Learner) -> str:
     return f"step times known to {model.error:.1%}, from {learner.steps} steps"
 
 
-def judged(state: PredictiveState, steps: Sequence[StepRecord]) -> PredictiveState:
-    """Count faults, and take the planner out when they go on."""
-    model = state.learner.model
-    preemptions = sum(step.preempted for step in steps) / len(steps)
-    cause = ""
+def fault_of(learner: Learner, steps: Sequence[StepRecord], window: Window, setting: Setting) -> str:
+    """What is wrong with planning, judged by these steps; empty when nothing is."""
+    model = learner.model
     if model is not None and model.error > UNUSABLE_ERROR:
-        cause = f"predicted step times are off by {model.error:.0%}"
-    elif preemptions > MANY_PREEMPTIONS:
-        cause = f"{preemptions:.2f} preemptions per step"
+        return f"predicted step times are off by {model.error:.0%}"
+    preemptions = sum(step.preempted for step in steps) / len(steps)
+    if preemptions > MANY_PREEMPTIONS:
+        return f"{preemptions:.2f} preemptions per step"
+    throughput = None if model is None else relative_throughput(model, steps, window, setting.stock)
+    if throughput is None or throughput >= LOST_THROUGHPUT:
+        return ""
+    has_targets = (setting.ttft, setting.itl, setting.e2e) != (None, None, None)
+    good = window.good_share or 0.0
+    if has_targets and throughput * good >= WORTH:
+        return ""
+    words = f"while requests wait, steps do {throughput:.0%} of what stock bounds would"
+    return f"{words}, and {good:.0%} are served well" if has_targets else words
+
+
+def judged(state: PredictiveState, cause: str) -> PredictiveState:
+    """Count faults, and take the planner out when they go on: longer each time, until it has proved itself as long."""
+    if state.paused:
+        return state
+    proved = state.proved + 1
+    pauses = 0 if proved > _pause(state.pauses) else state.pauses
     faults = state.faults + 1 if cause else 0
-    if faults < PATIENCE or state.paused:
-        return replace(state, faults=faults)
-    return replace(state, faults=0, paused=PAUSE, cause=cause)
+    if faults < PATIENCE:
+        return replace(state, faults=faults, proved=proved, pauses=pauses)
+    pauses = min(pauses + 1, MOST_PAUSES)
+    return replace(state, faults=0, proved=0, pauses=pauses, paused=_pause(pauses), cause=cause)
+
+
+def _pause(times: int) -> int:
+    return PAUSE << max(times - 1, 0)

@@ -1,11 +1,24 @@
 from collections.abc import Callable
 
-from llmserving_agent.laws.predictive.law import MANY_PREEMPTIONS, PATIENCE, PAUSE, PLANNER, Predictive, PredictiveState
+import pytest
+
+from llmserving_agent.laws.predictive.law import (
+    MANY_PREEMPTIONS,
+    MOST_PAUSES,
+    PATIENCE,
+    PAUSE,
+    PLANNER,
+    Predictive,
+    PredictiveState,
+    judged,
+)
 from llmserving_agent.laws.protocol import Decision, Setting, Window
 from llmserving_api.conditions import DecisionReason
+from llmserving_api.control import PlannerChoice
 from llmserving_api.telemetry import StepRecord
 
 Make = Callable[..., StepRecord]
+IN_FORCE = PlannerChoice(name=PLANNER)
 
 
 def batch(make: Make, first: int, count: int = 60, preempted: int = 0, pace: float = 1.0) -> tuple[StepRecord, ...]:
@@ -29,7 +42,7 @@ def run(
     state = law.start(setting().stock, setting())
     for k in range(rounds):
         steps = batch(make, 1 + 60 * k, preempted=preempted)
-        state, decision = law.decide(state, window(steps=steps), setting())
+        state, decision = law.decide(state, window(steps=steps, planner=IN_FORCE), setting())
     return state, decision
 
 
@@ -67,11 +80,11 @@ def test_lasting_preemptions_take_the_planner_out_for_a_while(
     state, decision = run(PATIENCE + 1, step_record, window, setting, preempted=1)
     assert decision.planner.name == "bounds"
     assert decision.bounds == setting().stock
-    assert decision.reason is DecisionReason.HEADROOM
+    assert decision.reason is DecisionReason.FALLBACK
     assert "preemptions" in decision.message
     for k in range(PAUSE):
         steps = batch(step_record, 10_000 + 60 * k)
-        state, decision = Predictive().decide(state, window(steps=steps), setting())
+        state, decision = Predictive().decide(state, window(steps=steps, planner=IN_FORCE), setting())
     assert decision.planner.name == PLANNER
     assert MANY_PREEMPTIONS < 1
 
@@ -81,5 +94,96 @@ def test_a_single_bad_second_does_not(
 ):
     state, _ = run(5, step_record, window, setting)
     steps = batch(step_record, 50_000, preempted=1)
-    state, decision = Predictive().decide(state, window(steps=steps), setting())
+    state, decision = Predictive().decide(state, window(steps=steps, planner=IN_FORCE), setting())
     assert decision.planner.name == PLANNER
+
+
+def served(
+    rounds: int,
+    make: Make,
+    window: Callable[..., Window],
+    setting: Callable[..., Setting],
+    *,
+    waiting: int,
+    good: float | None,
+    targets: bool = True,
+) -> Decision:
+    """Three seconds of steps of all kinds, then `rounds` in which four decode and no prompt is computed."""
+    law, wanted = Predictive(), setting() if targets else setting(ttft=None, itl=None)
+    state = law.start(wanted.stock, wanted)
+    for k in range(3):
+        state, decision = law.decide(state, window(steps=batch(make, 1 + 60 * k), planner=IN_FORCE), wanted)
+    for k in range(rounds):
+        steps = tuple(
+            make(
+                step=1000 + 60 * k + j,
+                duration_ns=10_200_000,
+                decode_requests=4,
+                decode_context_tokens=4000,
+                waiting=waiting,
+            )
+            for j in range(60)
+        )
+        seen = window(steps=steps, planner=IN_FORCE, running=4, waiting=waiting, good_share=good)
+        state, decision = law.decide(state, seen, wanted)
+    return decision
+
+
+def test_lasting_loss_of_throughput_that_serves_nobody_takes_the_planner_out(
+    step_record: Make, window: Callable[..., Window], setting: Callable[..., Setting]
+):
+    almost = served(PATIENCE - 1, step_record, window, setting, waiting=80, good=0.05)
+    assert almost.planner.name == PLANNER
+    decision = served(PATIENCE, step_record, window, setting, waiting=80, good=0.05)
+    assert (decision.planner.name, decision.reason) == ("bounds", DecisionReason.FALLBACK)
+    assert "of what stock bounds would, and 5% are served well" in decision.message
+    silent = served(PATIENCE, step_record, window, setting, waiting=80, good=None)
+    assert silent.reason is DecisionReason.FALLBACK
+
+
+def test_without_targets_throughput_is_all_that_counts(
+    step_record: Make, window: Callable[..., Window], setting: Callable[..., Setting]
+):
+    decision = served(PATIENCE, step_record, window, setting, waiting=80, good=1.0, targets=False)
+    assert decision.reason is DecisionReason.FALLBACK
+    assert "served well" not in decision.message
+
+
+@pytest.mark.parametrize(
+    ("waiting", "good"),
+    [
+        pytest.param(0, 0.0, id="low load, or arrivals stopped: nothing waits"),
+        pytest.param(1, 0.0, id="a single request waits"),
+        pytest.param(80, 0.9, id="what is served is served well"),
+    ],
+)
+def test_little_throughput_is_no_fault_in_itself(
+    step_record: Make, window: Callable[..., Window], setting: Callable[..., Setting], waiting: int, good: float
+):
+    decision = served(3 * PATIENCE, step_record, window, setting, waiting=waiting, good=good)
+    assert (decision.planner.name, decision.reason) == (PLANNER, DecisionReason.WITHIN_BAND)
+
+
+def test_steps_that_another_than_the_planner_made_are_not_its_fault(
+    step_record: Make, window: Callable[..., Window], setting: Callable[..., Setting]
+):
+    law = Predictive()
+    state = law.start(setting().stock, setting())
+    for k in range(2 * PATIENCE):
+        advised = window(steps=batch(step_record, 1 + 60 * k, preempted=1), planner=PlannerChoice())
+        state, decision = law.decide(state, advised, setting())
+    assert decision.planner.name == PLANNER
+
+
+def test_a_planner_that_fails_again_stays_out_longer_and_one_that_proves_itself_starts_afresh():
+    state, lengths = PredictiveState(), []
+    for _ in range(MOST_PAUSES + 2):
+        for _ in range(PATIENCE):
+            state = judged(state, "a fault")
+        lengths.append(state.paused)
+        state = PredictiveState(pauses=state.pauses)
+    assert lengths[:3] == [PAUSE, 2 * PAUSE, 4 * PAUSE]
+    assert lengths[-1] == lengths[-2] == PAUSE << (MOST_PAUSES - 1)
+    for _ in range(lengths[-1] + 1):
+        state = judged(state, "")
+    assert state.pauses == 0
