@@ -17,11 +17,7 @@ from llmserving_agent.sensors.none import NoFrontEnd, NoGPU
 from llmserving_agent.sensors.ports import PolicyReading, Record, Telemetry
 from llmserving_api.control import (
     Bounds,
-    Contract,
-    ContractMode,
     Drain,
-    EngineFacts,
-    Lease,
     RuntimeConfig,
     SLATargets,
 )
@@ -29,24 +25,15 @@ from llmserving_api.latency import bucket_of
 from llmserving_api.policy import LawName, Limits, Mode, Policy, Target, Targets
 from llmserving_api.telemetry import Outcome as Ended
 from llmserving_api.telemetry import RequestRecord, StepFlag, StepRecord
+from llmserving_fakes import documents
+from llmserving_fakes.documents import asked_bounds, runtime_config
 
-FACTS = EngineFacts(
-    vllm_version="0.32.0",
-    scheduler_class="Simulated",
-    rank=0,
-    pid=1,
-    model="simulated",
-    max_model_len=16384,
-    block_size=16,
-    num_gpu_blocks=30000,
-    async_scheduling=False,
-    chunked_prefill=True,
-    prefix_caching=False,
-    tensor_parallel_size=1,
-    pipeline_parallel_size=1,
-    data_parallel_size=1,
-    cudagraph_capture_sizes=(1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)),
-)
+FACTS = {
+    "max_model_len": 16384,
+    "async_scheduling": False,
+    "prefix_caching": False,
+    "cudagraph_capture_sizes": (1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)),
+}
 
 
 @dataclass
@@ -99,10 +86,8 @@ class Plant:
         return {0: Telemetry(records=records)}
 
     def config(self) -> RuntimeConfig:
-        return RuntimeConfig(
-            api_version="v1",
-            engine=FACTS.model_copy(update={"num_gpu_blocks": self.blocks}),
-            contract=Contract(mode=ContractMode.FULL, ok=True),
+        return runtime_config(
+            {**FACTS, "num_gpu_blocks": self.blocks},
             ceilings=self.ceilings,
             stock=self.stock,
             fallback=self.fallback,
@@ -113,7 +98,6 @@ class Plant:
             step=self.step_number,
             operation_id=self.operation_id,
             drain=Drain(active=False, running=len(self.running), target=self.bounds.max_num_seqs),
-            lease=Lease(seconds=30, remaining_seconds=30, expired=False),
             targets=self.targets,
         )
 
@@ -308,13 +292,9 @@ class Bench:
         self.loop.sense(max(now, plant.now))
         for actuation in self.loop.decide(max(now, plant.now)):
             patch = actuation.patch
-            assert patch.max_num_seqs is not None
-            assert patch.max_num_batched_tokens is not None
+            plant.requested = asked_bounds(patch)
             assert patch.fallback is not None
             assert patch.targets is not None
-            plant.requested = Bounds(
-                max_num_seqs=patch.max_num_seqs, max_num_batched_tokens=patch.max_num_batched_tokens
-            )
             plant.fallback, plant.targets, plant.operation_id = patch.fallback, patch.targets, patch.operation_id
             self.loop.confirm(0, Answer(Outcome.APPLIED, plant.config()), plant.now)
         self.trace.bounds.append((now, plant.requested))
@@ -333,10 +313,8 @@ def make_policy(
     seqs: tuple[int, int] = (8, 512),
     tokens: tuple[int, int] = (256, 8192),
 ) -> Policy:
-    return Policy(
-        revision=revision,
-        namespace="default",
-        name="chat",
+    return documents.make_policy(
+        revision,
         mode=mode,
         law=law,
         sla=Targets(

@@ -14,7 +14,6 @@ from llmserving_api.control import (
     Contract,
     ContractMode,
     Drain,
-    EngineFacts,
     Lease,
     RuntimeConfig,
     SLATargets,
@@ -23,6 +22,7 @@ from llmserving_api.latency import bucket_of
 from llmserving_api.policy import LawName, Limits, Mode, Policy, Target, Targets
 from llmserving_api.telemetry import MoreRecord, RequestClass, RequestRecord, StepRecord
 from llmserving_api.telemetry import Outcome as Ended
+from llmserving_fakes.documents import make_policy, obeying, runtime_config, step_record
 
 NO_SHARE = FrontEndShare()
 
@@ -32,57 +32,18 @@ def bounds(seqs: int, tokens: int) -> Bounds:
 
 
 def config(**changes: Any) -> RuntimeConfig:
-    facts = EngineFacts(
-        vllm_version="0.32.0",
-        scheduler_class="S",
-        rank=0,
-        pid=changes.pop("pid", 7),
-        model="m",
-        max_model_len=8192,
-        block_size=16,
-        num_gpu_blocks=30000,
-        async_scheduling=True,
-        chunked_prefill=True,
-        prefix_caching=True,
-        tensor_parallel_size=1,
-        pipeline_parallel_size=1,
-        data_parallel_size=1,
-        unsupported=changes.pop("unsupported", ()),
-    )
-    fields: dict[str, Any] = {
-        "api_version": "v1",
-        "engine": facts,
-        "contract": Contract(mode=ContractMode.FULL, ok=True),
-        "ceilings": bounds(512, 8192),
-        "stock": bounds(256, 8192),
-        "fallback": bounds(256, 8192),
-        "requested": bounds(256, 8192),
-        "applied": bounds(256, 8192),
-        "effective": None,
-        "applied_step": 1,
-        "step": 100,
-        "operation_id": 5,
-        "drain": Drain(active=False, running=1, target=256),
-        "lease": Lease(seconds=30, remaining_seconds=30, expired=False),
-        "targets": SLATargets(),
-    }
-    return RuntimeConfig(**{**fields, **changes})
+    """An engine that has run for a while."""
+    facts = {"pid": changes.pop("pid", 7), "unsupported": changes.pop("unsupported", ())}
+    drain = Drain(active=False, running=1, target=256)
+    return runtime_config(facts, **{"applied_step": 1, "step": 100, "operation_id": 5, "drain": drain, **changes})
 
 
 def policy(revision: int = 1, **changes: Any) -> Policy:
-    fields: dict[str, Any] = {
-        "revision": revision,
-        "namespace": "default",
-        "name": "chat",
-        "law": LawName.MEMORY_SLA,
-        "sla": Targets(
-            time_to_first_token=Target(percentile=95, target_seconds=2.0),
-            inter_token_latency=Target(percentile=95, target_seconds=0.05),
-        ),
-        "max_num_seqs": Limits(min=8, max=512),
-        "max_num_batched_tokens": Limits(min=256, max=8192),
-    }
-    return Policy(**{**fields, **changes})
+    sla = Targets(
+        time_to_first_token=Target(percentile=95, target_seconds=2.0),
+        inter_token_latency=Target(percentile=95, target_seconds=0.05),
+    )
+    return make_policy(revision, **{"sla": sla, **changes})
 
 
 def adopted(**changes: Any) -> Engine:
@@ -96,27 +57,7 @@ def decide(engine: Engine, now: float, share: FrontEndShare = NO_SHARE, **change
 
 
 def applied(engine: Engine, actuation: Actuation, now: float) -> None:
-    patch = actuation.patch
-    assert patch.max_num_seqs is not None
-    assert patch.max_num_batched_tokens is not None
-    wanted = bounds(patch.max_num_seqs, patch.max_num_batched_tokens)
-    document = config(
-        requested=wanted,
-        applied=wanted,
-        fallback=patch.fallback,
-        targets=patch.targets,
-        operation_id=patch.operation_id,
-        lease=Lease(seconds=patch.lease_seconds or 30, remaining_seconds=30, expired=False),
-    )
-    engine.confirm(Answer(Outcome.APPLIED, document), now)
-
-
-def step(at: float, **changes: Any) -> StepRecord:
-    fields: dict[str, Any] = dict.fromkeys(StepRecord.__slots__, 0)
-    fields |= {"completed_ns": round(at * 1e9), "trim": 1.0, "gaps": (), "first_tokens": ()}
-    fields |= {"duration_ns": 20_000_000, "decode_requests": 10, "decode_tokens": 10, "running": 10}
-    fields |= {"max_num_seqs": 256, "max_num_batched_tokens": 8192, "token_budget": 8192, "kv_blocks_total": 30000}
-    return StepRecord(**{**fields, **changes})
+    engine.confirm(Answer(Outcome.APPLIED, obeying(config(), actuation.patch)), now)
 
 
 def sense(engine: Engine, *records: StepRecord | MoreRecord | RequestRecord, now: float, **changes: Any) -> None:
@@ -288,7 +229,7 @@ def test_after_a_lapsed_lease_the_agent_goes_on_from_where_the_engine_went() -> 
 
 def test_with_telemetry_that_stopped_while_requests_ran_the_bounds_are_held() -> None:
     engine = adopted()
-    sense(engine, step(0.0), step(0.1), now=0.1)
+    sense(engine, step_record(0.0), step_record(0.1), now=0.1)
     decide(engine, 8.0)
     assert engine.taken is not None
     assert engine.taken.decision.reason is DecisionReason.TELEMETRY_STALE
@@ -296,7 +237,7 @@ def test_with_telemetry_that_stopped_while_requests_ran_the_bounds_are_held() ->
 
 def test_an_engine_whose_last_request_has_left_is_idle() -> None:
     engine = adopted()
-    sense(engine, step(0.0), step(0.1, running=1, finished=1), now=0.1)
+    sense(engine, step_record(0.0), step_record(0.1, running=1, finished=1), now=0.1)
     decide(engine, 8.0)
     assert engine.taken is not None
     assert engine.taken.decision.reason is DecisionReason.IDLE
@@ -305,7 +246,7 @@ def test_an_engine_whose_last_request_has_left_is_idle() -> None:
 def test_a_jammed_engines_waiting_requests_become_overdue_with_time() -> None:
     engine = adopted()
     engine.judge(policy(), NO_SHARE)
-    sense(engine, step(0.1, waiting=7, oldest_waiting_ns=10**9), now=0.1)
+    sense(engine, step_record(0.1, waiting=7, oldest_waiting_ns=10**9), now=0.1)
     assert engine.measured.overdue_waiting(0.2) == 0
     assert engine.measured.overdue_waiting(1.2) == 1
     assert engine.measured.overdue_waiting(2.2) == 7
@@ -317,7 +258,7 @@ def test_batch_requests_are_measured_apart_and_move_nothing() -> None:
     slow = ((bucket_of(9.0), 50),)
     more = MoreRecord(2, slow, slow, RequestClass.BATCH)
     late = RequestRecord(Ended.FINISHED, 0, 10**8, 100, 0, 9, 8, 8, 0, 0, 0, RequestClass.BATCH, 60.0, 90.0, 0.1, 9.0)
-    sense(engine, step(0.0), step(0.1, waiting=9), more, late, now=0.1)
+    sense(engine, step_record(0.0), step_record(0.1, waiting=9), more, late, now=0.1)
     window = engine.window(0.2)
     assert (window.epoch.gaps, window.epoch.first_tokens) == ({}, {})
     assert engine.measured.sla.total.requests == 0
@@ -342,7 +283,7 @@ def test_a_request_of_an_unknown_class_counts_as_one_of_the_others_and_is_told()
 def test_a_new_engine_is_measured_anew_and_the_users_latencies_are_kept() -> None:
     engine = adopted()
     gaps = ((bucket_of(0.02), 5),)
-    sense(engine, step(0.0), step(0.1, gaps=gaps), now=0.1)
+    sense(engine, step_record(0.0), step_record(0.1, gaps=gaps), now=0.1)
     sense(engine, now=0.2, restarted=True)
     assert engine.measured.last_step is None
     assert engine.window(0.3).epoch.steps == 0
@@ -351,7 +292,7 @@ def test_a_new_engine_is_measured_anew_and_the_users_latencies_are_kept() -> Non
 
 def test_requests_that_go_down_with_their_engine_are_misses() -> None:
     engine = adopted()
-    sense(engine, step(0.0), step(0.1, running=10, finished=1, waiting=4), now=0.1)
+    sense(engine, step_record(0.0), step_record(0.1, running=10, finished=1, waiting=4), now=0.1)
     sense(engine, now=0.2, restarted=True)
     assert engine.measured.sla.total.failed == 13
     assert engine.measured.sla.total.requests == 13
@@ -361,6 +302,6 @@ def test_requests_that_go_down_with_their_engine_are_misses() -> None:
 
 def test_a_new_process_behind_the_same_socket_is_noticed_by_its_counters() -> None:
     engine = adopted(operation_id=40)
-    sense(engine, step(0.0), step(0.1), now=0.1)
+    sense(engine, step_record(0.0), step_record(0.1), now=0.1)
     engine.observe(Answer(Outcome.APPLIED, config(operation_id=0)), 1.0)
     assert engine.measured.last_step is None

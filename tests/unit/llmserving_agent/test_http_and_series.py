@@ -16,21 +16,16 @@ from llmserving_agent.sensors.none import NoFrontEnd
 from llmserving_agent.sensors.ports import GPUReading, PolicyReading, Telemetry
 from llmserving_api import series
 from llmserving_api.control import (
-    Bounds,
-    Contract,
-    ContractMode,
     DeviceMemory,
     Drain,
-    EngineFacts,
-    Lease,
     RuntimeConfig,
-    SLATargets,
 )
 from llmserving_api.latency import bucket_of
-from llmserving_api.policy import Limits, Policy, Target, Targets
+from llmserving_api.policy import Policy, Target, Targets
 from llmserving_api.status import AgentStatus
 from llmserving_api.telemetry import Outcome as Ended
 from llmserving_api.telemetry import RequestClass, RequestRecord, StepRecord
+from llmserving_fakes.documents import STOCK, make_policy, runtime_config
 
 NOW = 100.0
 
@@ -56,51 +51,13 @@ class OneGPU:
 
 
 def a_policy() -> Policy:
-    return Policy(
-        revision=7,
-        namespace="team",
-        name="chat",
-        sla=Targets(inter_token_latency=Target(percentile=90, target_seconds=0.05)),
-        max_num_seqs=Limits(min=8, max=512),
-        max_num_batched_tokens=Limits(min=256, max=8192),
-    )
+    sla = Targets(inter_token_latency=Target(percentile=90, target_seconds=0.05))
+    return make_policy(7, namespace="team", sla=sla)
 
 
 def document() -> RuntimeConfig:
-    stock = Bounds(max_num_seqs=256, max_num_batched_tokens=8192)
-    facts = EngineFacts(
-        vllm_version="0.32.0",
-        scheduler_class="S",
-        rank=0,
-        pid=1,
-        model="m",
-        max_model_len=1,
-        block_size=16,
-        num_gpu_blocks=100,
-        async_scheduling=True,
-        chunked_prefill=True,
-        prefix_caching=True,
-        tensor_parallel_size=1,
-        pipeline_parallel_size=1,
-        data_parallel_size=1,
-    )
-    return RuntimeConfig(
-        api_version="v1",
-        engine=facts,
-        contract=Contract(mode=ContractMode.FULL, ok=True),
-        ceilings=Bounds(max_num_seqs=512, max_num_batched_tokens=8192),
-        stock=stock,
-        fallback=stock,
-        requested=stock,
-        applied=stock,
-        effective=stock,
-        applied_step=1,
-        step=1,
-        operation_id=0,
-        drain=Drain(active=False, running=3, target=256),
-        lease=Lease(seconds=30, remaining_seconds=30, expired=False),
-        targets=SLATargets(),
-    )
+    drain = Drain(active=False, running=3, target=256)
+    return runtime_config(effective=STOCK, applied_step=1, step=1, drain=drain)
 
 
 def records() -> tuple[StepRecord | RequestRecord, ...]:

@@ -1,7 +1,5 @@
 """The whole agent's state: several ranks, the revision it vouches for, what it notes for people."""
 
-from typing import Any
-
 import pytest
 
 from llmserving_agent.actuation import Answer
@@ -12,76 +10,17 @@ from llmserving_agent.sensors.none import NoFrontEnd, NoGPU
 from llmserving_agent.sensors.ports import PolicyReading, Telemetry
 from llmserving_api.conditions import DecisionReason
 from llmserving_api.control import (
-    Bounds,
-    Contract,
-    ContractMode,
-    Drain,
-    EngineFacts,
-    Lease,
     RuntimeConfig,
     RuntimePatch,
-    SLATargets,
 )
-from llmserving_api.policy import LawName, Limits, Mode, Policy, Target, Targets
+from llmserving_api.policy import Limits, Mode, Policy, Target, Targets
 from llmserving_api.telemetry import Outcome, RequestRecord
-
-STOCK = Bounds(max_num_seqs=256, max_num_batched_tokens=8192)
+from llmserving_fakes.documents import make_policy, obeying, runtime_config
 
 
 def document(rank: int, patch: RuntimePatch | None = None) -> RuntimeConfig:
-    requested, fallback, targets, operation_id = STOCK, STOCK, SLATargets(), 0
-    if patch is not None:
-        assert patch.max_num_seqs is not None
-        assert patch.max_num_batched_tokens is not None
-        assert patch.fallback is not None
-        assert patch.targets is not None
-        requested = Bounds(max_num_seqs=patch.max_num_seqs, max_num_batched_tokens=patch.max_num_batched_tokens)
-        fallback, targets, operation_id = patch.fallback, patch.targets, patch.operation_id
-    facts = EngineFacts(
-        vllm_version="0.32.0",
-        scheduler_class="S",
-        rank=rank,
-        pid=rank + 1,
-        model="m",
-        max_model_len=8192,
-        block_size=16,
-        num_gpu_blocks=30000,
-        async_scheduling=True,
-        chunked_prefill=True,
-        prefix_caching=True,
-        tensor_parallel_size=1,
-        pipeline_parallel_size=1,
-        data_parallel_size=2,
-    )
-    return RuntimeConfig(
-        api_version="v1",
-        engine=facts,
-        contract=Contract(mode=ContractMode.FULL, ok=True),
-        ceilings=Bounds(max_num_seqs=512, max_num_batched_tokens=8192),
-        stock=STOCK,
-        fallback=fallback,
-        requested=requested,
-        applied=requested,
-        effective=None,
-        applied_step=0,
-        step=0,
-        operation_id=operation_id,
-        drain=Drain(active=False, running=0, target=256),
-        lease=Lease(seconds=30, remaining_seconds=30, expired=False),
-        targets=targets,
-    )
-
-
-def policy(revision: int, **changes: Any) -> Policy:
-    fields: dict[str, Any] = {
-        "revision": revision,
-        "namespace": "default",
-        "name": "chat",
-        "law": LawName.MEMORY_SLA,
-        "max_num_seqs": Limits(min=8, max=512),
-        "max_num_batched_tokens": Limits(min=256, max=8192),
-    }
-    return Policy(**{**fields, **changes})
+    config = runtime_config({"rank": rank, "pid": rank + 1, "data_parallel_size": 2})
+    return config if patch is None else obeying(config, patch)
 
 
 class World:
@@ -136,10 +75,10 @@ def test_without_a_policy_nothing_is_asked_of_anybody(world: World) -> None:
 
 
 def test_a_revision_counts_when_every_rank_has_confirmed_it(world: World) -> None:
-    world.policy = policy(1)
+    world.policy = make_policy(1)
     world.tick(0.0)
     assert world.loop.confirmed_revision == 1
-    world.policy = policy(2, max_num_seqs=Limits(min=8, max=64))
+    world.policy = make_policy(2, max_num_seqs=Limits(min=8, max=64))
     world.tick(0.1, answering=(0,))
     assert world.loop.confirmed_revision == 1
     world.tick(20.0)
@@ -147,21 +86,21 @@ def test_a_revision_counts_when_every_rank_has_confirmed_it(world: World) -> Non
 
 
 def test_a_rank_out_of_reach_does_not_hold_the_others_back(world: World) -> None:
-    world.policy = policy(1)
+    world.policy = make_policy(1)
     world.tick(0.0)
     world.loop.observe(1, Answer(Answered.UNREACHABLE, message="gone"), 1.0)
-    world.policy = policy(2, max_num_seqs=Limits(min=8, max=64))
+    world.policy = make_policy(2, max_num_seqs=Limits(min=8, max=64))
     world.tick(1.1)
     assert world.loop.confirmed_revision == 2
 
 
 def test_what_is_decided_again_is_noted_once(world: World) -> None:
-    world.policy = policy(1)
+    world.policy = make_policy(1)
     for tick in range(100):
         world.tick(tick / 10)
     assert [noted.rank for noted in world.notes] == [0, 1]
     assert {noted.taken.decision.reason for noted in world.notes} == {DecisionReason.TELEMETRY_STALE}
-    world.policy = policy(2, mode=Mode.OFF)
+    world.policy = make_policy(2, mode=Mode.OFF)
     world.tick(11.0)
     assert len(world.notes) == 4
     assert world.notes[-1].wall_time == pytest.approx(1e9 + 11)
@@ -169,14 +108,14 @@ def test_what_is_decided_again_is_noted_once(world: World) -> None:
 
 def test_the_history_is_bounded_and_newest_first(world: World) -> None:
     for revision in range(1, 20):
-        world.policy = policy(revision, mode=Mode.OFF if revision % 2 else Mode.AUTO)
+        world.policy = make_policy(revision, mode=Mode.OFF if revision % 2 else Mode.AUTO)
         world.tick(float(revision))
     assert len(world.loop.history) == 10
     assert world.loop.history[0].taken.at == 19.0
 
 
 def test_a_decision_is_told_with_what_it_changed(world: World) -> None:
-    world.policy = policy(1, max_num_seqs=Limits(min=8, max=64))
+    world.policy = make_policy(1, max_num_seqs=Limits(min=8, max=64))
     world.tick(0.0)
     assert words(world.notes[0].taken) == "limits are now 8 to 64 seqs, 256 to 8192 tokens: 256 → 64 sequences"
 
@@ -184,13 +123,13 @@ def test_a_decision_is_told_with_what_it_changed(world: World) -> None:
 def test_what_left_before_the_first_decision_is_judged_by_the_policys_targets(world: World) -> None:
     late = RequestRecord(Outcome.FINISHED, 0, 500_000_000, 100, 0, 1, 0, 0, 0, 0, 0, 0, 3.0, 3.0, 0.1, 0.0)
     world.telemetry = {0: Telemetry(records=(late,))}
-    world.policy = policy(1, sla=Targets(time_to_first_token=Target(percentile=95, target_seconds=2.0)))
+    world.policy = make_policy(1, sla=Targets(time_to_first_token=Target(percentile=95, target_seconds=2.0)))
     world.loop.sense(1.0)
     counts = world.loop.engines[0].measured.sla.total
     assert (counts.good, counts.missed) == (0, 1)
 
 
 def test_every_step_of_a_pass_is_timed_by_name(world: World) -> None:
-    world.policy = policy(1)
+    world.policy = make_policy(1)
     world.tick(0.0)
     assert set(world.loop.timings) == {"policy", "telemetry", "gpu", "decide"}

@@ -15,8 +15,8 @@ from llmserving_agent.laws.protocol import Decision, Law, Setting
 from llmserving_agent.measurements import Measurements
 from llmserving_agent.sensors.ports import Telemetry
 from llmserving_agent.signals.attainment import JudgeBy
-from llmserving_api.control import Contract, ContractMode, Drain, EngineFacts, Lease, RuntimeConfig, SLATargets
 from llmserving_api.control import PlannerChoice as AgentChoice
+from llmserving_api.control import RuntimeConfig
 from llmserving_api.latency import bucket_of, quantile_seconds
 from llmserving_api.telemetry import Outcome, RequestRecord, StepRecord
 from llmserving_engine.bounds import Bounds, Targets
@@ -30,6 +30,7 @@ from llmserving_engine.planning.protocol import (
     Track,
 )
 from llmserving_engine.planning.registry import build
+from llmserving_fakes.documents import runtime_config
 
 BLOCK = 16
 SECOND = 1_000_000_000
@@ -303,18 +304,9 @@ class Row:
 
 
 def _config(bounds: Bounds, blocks: int) -> RuntimeConfig:
-    facts = EngineFacts(
-        vllm_version="0.33.0", scheduler_class="S", rank=0, pid=1, model="m", max_model_len=8192, block_size=BLOCK,
-        num_gpu_blocks=blocks, async_scheduling=False, chunked_prefill=True, prefix_caching=False,
-        tensor_parallel_size=1, pipeline_parallel_size=1, data_parallel_size=1,
-    )  # fmt: skip
     pair: Any = {"max_num_seqs": bounds.max_num_seqs, "max_num_batched_tokens": bounds.max_num_batched_tokens}
-    return RuntimeConfig(
-        api_version="v1", engine=facts, contract=Contract(mode=ContractMode.FULL, ok=True), ceilings=pair, stock=pair,
-        fallback=pair, requested=pair, applied=pair, effective=None, applied_step=0, step=0, operation_id=0,
-        drain=Drain(active=False, running=0, target=0), lease=Lease(seconds=30, remaining_seconds=30, expired=False),
-        targets=SLATargets(),
-    )  # fmt: skip
+    at_stock = dict.fromkeys(("ceilings", "stock", "fallback", "requested", "applied"), pair)
+    return runtime_config({"num_gpu_blocks": blocks, "async_scheduling": False, "prefix_caching": False}, **at_stock)
 
 
 def closed_loop(law: Law[Any], setting: Setting, load: list[Request], blocks: int, seconds: int) -> list[Row]:
