@@ -29,7 +29,7 @@ def eight_billion(host: GPUHost, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("eight-billion")
     command = [str(host.python), "-m", "llmserving_lab.model.folder", str(folder / "model")]
     subprocess.run(command, env=dict(host.environment), check=True)
-    arguments = ("--load-format", "dummy", "--max-model-len", "8192", "--no-enable-prefix-caching")
+    arguments = ("--load-format", "dummy", "--max-model-len", "16384", "--no-enable-prefix-caching")
     settings = tuple(part for flag in SETTINGS.items() for part in flag)
     plan = ServerPlan(host.python, folder / "model", (*arguments, *settings), host.environment, plugin=False)
     with VLLMServer(plan, folder / "server") as server:

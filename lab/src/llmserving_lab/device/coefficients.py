@@ -8,6 +8,8 @@ A file holds times in microseconds, for the whole model on one card:
   that a chunk reads;
 * `decode`: `fixed` per step that has decodes, `sequence` per decode, `context` per token of decode context;
 * `mixed`: the same three, in place of `decode`, for steps that also prefill.
+
+For people it says `source`, where the figures come from, `error`, how far it is known to be off, and `caveats`, which every result repeats.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ from llmserving_lab.traffic.record import RequestRecord
 TOKENS_PER_SEQUENCE = 16
 """Tokens per step that each change allows for every sequence it allows."""
 EFFECTIVE_SECONDS = 60.0
+REQUEST_SECONDS = 600.0
+"""Small caps make requests wait long: that is no failure."""
 LOOKS = 4
 LOOK_SECONDS = 0.3
 """Between two looks at vLLM's metrics, which it renews at every step's output."""
@@ -72,7 +74,7 @@ async def move_bounds_under_load(
     server: VLLMServer, arrivals: Sequence[Arrival], caps: Sequence[int], *, first_operation: int = 1
 ) -> BoundsReport:
     """Send a load and walk through the caps meanwhile, each held until it is in effect and has been looked at."""
-    endpoint = Endpoint(server.url, SERVED_NAME, every_token=True)
+    endpoint = Endpoint(server.url, SERVED_NAME, REQUEST_SECONDS, every_token=True)
     records: list[RequestRecord] = []
     load = asyncio.create_task(send_load(arrivals, endpoint, records.append, start=time.monotonic(), seed=3))
     changes = []
