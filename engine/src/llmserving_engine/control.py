@@ -1,4 +1,4 @@
-"""The control API's documents: JSON in, a checked change or an error that names field, value and range; state out.
+"""The state that the control API shows and changes.
 
 Pure but for the lock: the server's threads change the desired state as one immutable object, the engine's thread picks
 it up at its next step and reports its progress. A change is checked completely before anything of it is taken.
@@ -9,44 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from llmserving_engine.bounds import AppliedBounds, Bounds, Desired, Shed, Targets
+from llmserving_engine.bounds import AppliedBounds, Bounds, Desired
+from llmserving_engine.changes import ControlError, choice_after, desired_after, fields_of, operation_of
 from llmserving_engine.clock import Clock
-from llmserving_engine.planning import registry
-from llmserving_engine.planning.protocol import ParameterError, PlannerChoice
+from llmserving_engine.planning.protocol import PlannerChoice
 
 API_VERSION: Final = "v1"
-MAX_LEASE_SECONDS: Final = 3600.0
 MODE_FULL: Final = "full"
 MODE_CAPS: Final = "caps"
 MODE_OBSERVE: Final = "observe"
-
-_FIELDS: Final = (
-    "operation_id",
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "fallback",
-    "lease_seconds",
-    "targets",
-    "shed_to",
-    "planner",
-)
-_TARGETS: Final = ("ttft_seconds", "itl_seconds", "e2e_seconds")
-
-
-class ControlError(Exception):
-    """A request that cannot be served: the HTTP status and the body that says why."""
-
-    def __init__(
-        self, status: int, error: str, field_name: str | None = None, value: object = None, allowed: str | None = None
-    ) -> None:
-        super().__init__(error)
-        self.status = status
-        self.body = {
-            "error": error,
-            "field": field_name,
-            "value": None if field_name is None else _shown(value),
-            "allowed": allowed,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +79,8 @@ class ControlState:
             if self.contract.mode == MODE_OBSERVE:
                 raise ControlError(501, f"this engine can only be observed: {self.contract.reason}")
             now_ns = self.clock.monotonic_ns()
-            fields = _object(body, "", _FIELDS)
-            operation_id = _integer(fields.get("operation_id"), "operation_id", 1, 2**63 - 1)
+            fields = fields_of(body)
+            operation_id = operation_of(fields)
             current = self.desired.operation_id
             if operation_id < current:
                 raise ControlError(
@@ -130,8 +101,16 @@ class ControlState:
             if operation_id == current:  # a repeat: it was applied, and it shows that somebody is there
                 self.desired = replace(self.desired, confirmed_ns=now_ns)
                 return
-            desired = self._desired(fields, operation_id, now_ns)
-            choice = self._choice(fields)
+            desired = desired_after(
+                fields,
+                self.desired,
+                ceilings=self.ceilings,
+                shed_forbidden=self.contract.shed_forbidden,
+                operation_id=operation_id,
+                now_ns=now_ns,
+            )
+            bounds_alone = self.contract.mode == MODE_CAPS
+            choice = choice_after(fields, self.planner, why_bounds_alone=self.contract.reason if bounds_alone else None)
             self.desired, self._accepted = desired, fields
             if choice != self.planner:
                 self.planner = choice
@@ -184,115 +163,6 @@ class ControlState:
             self.contract = replace(self.contract, mode=mode, ok=False, reason=reason)
             self.planner = PlannerChoice()
 
-    def _desired(self, fields: Mapping[str, Any], operation_id: int, now_ns: int) -> Desired:
-        ceilings, old = self.ceilings, self.desired
-        requested = Bounds(
-            _optional(fields, "max_num_seqs", old.requested.max_num_seqs, ceilings.max_num_seqs),
-            _optional(
-                fields, "max_num_batched_tokens", old.requested.max_num_batched_tokens, ceilings.max_num_batched_tokens
-            ),
-        )
-        fallback = old.fallback
-        if fields.get("fallback") is not None:
-            names = ("max_num_seqs", "max_num_batched_tokens")
-            pair = _object(fields["fallback"], "fallback", names)
-            fallback = Bounds(
-                _integer(pair.get(names[0]), f"fallback.{names[0]}", 1, ceilings.max_num_seqs),
-                _integer(pair.get(names[1]), f"fallback.{names[1]}", 1, ceilings.max_num_batched_tokens),
-            )
-        lease = old.lease_seconds
-        if fields.get("lease_seconds") is not None:
-            lease = _positive(fields["lease_seconds"], "lease_seconds", MAX_LEASE_SECONDS)
-        targets = old.targets
-        if fields.get("targets") is not None:
-            wanted = _object(fields["targets"], "targets", _TARGETS)
-            targets = Targets(*(_target_ns(wanted.get(name), f"targets.{name}") for name in _TARGETS))
-        shed = old.shed  # an idle engine has not done it yet
-        if shed is not None and requested.max_num_seqs > max(1, shed.keep):
-            shed = None
-        if fields.get("shed_to") is not None:
-            shed = self._shed(fields["shed_to"], requested, operation_id)
-        return Desired(requested, fallback, operation_id, lease, now_ns, targets, shed)
-
-    def _shed(self, value: object, requested: Bounds, operation_id: int) -> Shed:
-        keep = _integer(value, "shed_to", 0, self.ceilings.max_num_seqs)
-        forbidden = self.contract.shed_forbidden
-        if forbidden:
-            raise ControlError(400, f"requests cannot be shed here: {forbidden}", "shed_to", keep, "absent")
-        if requested.max_num_seqs > max(1, keep):
-            raise ControlError(
-                400,
-                f"shed_to {keep} needs max_num_seqs <= {max(1, keep)} in the same change, or the shed requests "
-                "would come back at once",
-                "shed_to",
-                keep,
-                f">= {requested.max_num_seqs}, or a lower max_num_seqs",
-            )
-        return Shed(operation_id, keep)
-
-    def _choice(self, fields: Mapping[str, Any]) -> PlannerChoice:
-        if fields.get("planner") is None:
-            return self.planner
-        wanted = _object(fields["planner"], "planner", ("name", "parameters"))
-        name = wanted.get("name")
-        if not isinstance(name, str):
-            raise ControlError(
-                400, "planner.name: a string is needed", "planner.name", name, ", ".join(registry.PLANNERS)
-            )
-        parameters = wanted.get("parameters")
-        if parameters is None:
-            parameters = {}
-        if not isinstance(parameters, dict):
-            raise ControlError(
-                400, "planner.parameters: an object is needed", "planner.parameters", parameters, "object"
-            )
-        choice = PlannerChoice(name, parameters)
-        if self.contract.mode == MODE_CAPS and name != "bounds":
-            raise ControlError(
-                400, f"bounds alone can be set here: {self.contract.reason}", "planner.name", name, "bounds"
-            )
-        try:
-            registry.build(choice)
-        except ParameterError as error:
-            raise ControlError(400, str(error), error.field, error.value, error.allowed) from error
-        return choice
-
 
 def _bounds(bounds: Bounds) -> dict[str, int]:
     return {"max_num_seqs": bounds.max_num_seqs, "max_num_batched_tokens": bounds.max_num_batched_tokens}
-
-
-def _shown(value: object) -> str:
-    text = "absent" if value is None else str(value)
-    return text if len(text) <= 100 else f"{text[:100]}..."
-
-
-def _object(value: object, name: str, allowed: tuple[str, ...]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ControlError(400, f"{name or 'body'}: a JSON object is needed", name or "body", value, "object")
-    for key in value:
-        if key not in allowed:
-            full = f"{name}.{key}" if name else key
-            raise ControlError(400, f"{full}: unknown field", full, value[key], ", ".join(allowed))
-    return value
-
-
-def _integer(value: object, name: str, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ControlError(400, f"{name}: {_shown(value)} is not an integer in range", name, value, f"{low}..{high}")
-    return value
-
-
-def _optional(fields: Mapping[str, Any], name: str, old: int, ceiling: int) -> int:
-    value = fields.get(name)
-    return old if value is None else _integer(value, name, 1, ceiling)
-
-
-def _positive(value: object, name: str, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-        raise ControlError(400, f"{name}: {_shown(value)} is not a number in range", name, value, f"> 0, <= {most:g}")
-    return float(value)
-
-
-def _target_ns(value: object, name: str) -> int:
-    return 0 if value is None else max(1, round(_positive(value, name, 86_400.0) * 1e9))

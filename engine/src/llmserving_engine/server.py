@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmserving_engine import device
-from llmserving_engine.control import ControlError, ControlState
+from llmserving_engine.changes import ControlError
+from llmserving_engine.control import ControlState
 from llmserving_engine.health import Heartbeat
 
 PATH_RUNTIME_CONFIG: Final = "/v1/runtime_config"

@@ -5,7 +5,7 @@ import vllm
 from vllm.v1.core.sched.scheduler import Scheduler
 
 import llmserving_lab.bench.engine as lab
-from llmserving_engine.control import ControlError
+from llmserving_engine.changes import ControlError
 from llmserving_engine.measurement import Measurement
 from llmserving_engine.planning import registry
 from llmserving_engine.planning.bounds_only import BoundsOnly

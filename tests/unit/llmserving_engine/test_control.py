@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmserving_engine.bounds import Bounds
-from llmserving_engine.control import MODE_CAPS, MODE_FULL, MODE_OBSERVE, Contract, ControlError, ControlState
+from llmserving_engine.changes import ControlError
+from llmserving_engine.control import MODE_CAPS, MODE_FULL, MODE_OBSERVE, Contract, ControlState
 
 
 class Clock:

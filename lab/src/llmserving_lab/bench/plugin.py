@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from llmserving_api.control import RuntimeConfig
-from llmserving_engine.control import ControlError
+from llmserving_engine.changes import ControlError
 from llmserving_engine.planning.registry import PLANNERS
 from llmserving_engine.process import describe
 from llmserving_engine.ring import RingWriter
