@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import httpx
 
-from llmserving_api.names import socket_name
+from llmserving_api.names import ENV_CONTROL_DIR, socket_name
 from llmserving_lab.serving.control import call_control
 
 SERVED_NAME = "m"
@@ -69,12 +69,13 @@ class VLLMServer:
         self.log = folder / "server.log"
         self.url = f"http://127.0.0.1:{free_port()}"
         environment = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", **plan.environment}
+        environment.pop(ENV_CONTROL_DIR, None)  # without it the plug-in stays out, also where it is installed
         if plan.plugin:
             site = folder / "site"
             put_plugin(site)
             paths = [str(site), environment.get("PYTHONPATH", "")]
             environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-            environment["LLMSERVING_CONTROL_DIR"] = str(self.control)
+            environment[ENV_CONTROL_DIR] = str(self.control)
         command = [
             *(str(plan.python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(plan.model)),
             *("--served-model-name", SERVED_NAME, "--host", "127.0.0.1", "--port", self.url.rsplit(":", 1)[1]),
