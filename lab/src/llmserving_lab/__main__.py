@@ -6,8 +6,10 @@ from llmserving_lab.bench.cli import bench
 from llmserving_lab.bench.suite_cli import suite
 from llmserving_lab.cluster.cli import cluster_app
 from llmserving_lab.demo.cli import demo
+from llmserving_lab.lawplots.cli import law_plots
 from llmserving_lab.record.cli import record_run
 from llmserving_lab.report.cli import report
+from llmserving_lab.reproductions.cli import reproduce
 from llmserving_lab.validate.cli import validate
 
 app = typer.Typer(
@@ -23,6 +25,8 @@ app.command()(suite)
 app.command("record")(record_run)
 app.command()(validate)
 app.command()(report)
+app.command()(reproduce)
+app.command()(law_plots)
 
 
 def main() -> None:

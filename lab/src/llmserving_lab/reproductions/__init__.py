@@ -1,0 +1,1 @@
+"""What the papers behind the laws claim, repeated on the bench."""
