@@ -19,9 +19,13 @@ ATTAINMENT = 0.95
 WARMUP = 0.1
 """Share of a run's requests, from its start, that is left out."""
 
-_DOWN = 8
-_UP = 2
-_DEEPEST = 14 * _DOWN
+DOWN = 8
+"""Stride down of a search that does not know where to begin."""
+
+UP = 2
+"""First stride up, doubled at each further one."""
+
+_DEEPEST = 14 * DOWN
 _HIGHEST = 64
 
 
@@ -64,8 +68,8 @@ def find_capacity(
     *,
     deepest: int | None = None,
     width: int = 1,
-    down: int = _DOWN,
-    up: int = _UP,
+    down: int = DOWN,
+    up: int = UP,
 ) -> Bracket:
     """Bracket the capacity by strides from a first rung, then halve the bracket.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,12 +17,12 @@ from llmserving_lab.bench.beside import AgentBeside, Beside, PlannerBeside, cata
 from llmserving_lab.bench.capacity import ATTAINMENT, WARMUP, find_capacity, queue_grows, rate_of
 from llmserving_lab.bench.clock import Clock
 from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
-from llmserving_lab.bench.outcome import Outcome, Targets, summarise
+from llmserving_lab.bench.outcome import Outcome, Targets, gap_course, summarise
 from llmserving_lab.bench.plan import DevicePlan, ReplayPlan, RunPlan, TargetPlan, TwinPlan, TwinSlice
 from llmserving_lab.bench.plugin import PlugIn, tell_oracle
 from llmserving_lab.bench.policies import Ceilings, setup_of
 from llmserving_lab.bench.simulation import RunRecord, Simulation, TargetChange
-from llmserving_lab.bench.twin import run_twin
+from llmserving_lab.bench.twin import TwinResult, run_twin
 from llmserving_lab.device.disturbance import HARDER, Together
 from llmserving_lab.device.memory import capture_sizes
 from llmserving_lab.device.model import DeviceModel, Links, load_device
@@ -36,12 +36,15 @@ BLOCK_SIZE = 16
 _EAGER_SECONDS = 1.5e-3
 """Launch time of a step outside a captured graph on the harder device."""
 
+_BETWEEN_COUNTS = 5.0
+"""Virtual seconds between two counts of what has missed."""
+
 _AFTER_LAST_ARRIVAL = 5.0
 """A run without a drain goes on for so many TTFT targets after the last arrival."""
 
 
 def execute(kind: str, plan: dict[str, Any]) -> dict[str, Any]:
-    """Execute a plan of the given kind: `run`, `replay` or `twin`.
+    """Execute a plan of the given kind: `run`, `replay`, `twin` (capacities there) or `twin-throughput`.
 
     Raises:
         ValueError: a profile, trace, recording or policy is not as it should be; the message is one clear line.
@@ -50,6 +53,8 @@ def execute(kind: str, plan: dict[str, Any]) -> dict[str, Any]:
         return execute_replay(ReplayPlan.model_validate(plan))
     if kind == "twin":
         return execute_twin(TwinPlan.model_validate(plan))
+    if kind == "twin-throughput":
+        return {"throughput_rps": middle_rate(_in_twin(RunPlan.model_validate(plan)).finished)}
     return execute_run(RunPlan.model_validate(plan))
 
 
@@ -116,11 +121,13 @@ def execute_run(plan: RunPlan) -> dict[str, Any]:
         "extrapolated_steps": record.extrapolated_steps,
         "tokens": record.tokens,
         "unfinished": record.unfinished,
-        "gave_up": len(record.outcomes) < len(arrivals),
+        "gave_up": misses is not None and misses.reached,
         "longest_ttft_s": max((outcome.ttft for outcome in record.outcomes if outcome.ttft is not None), default=None),
         "waiting_by_third": waiting,
         "queue_growing": queue_grows(waiting[1], waiting[2], len(record.outcomes)),
-        "throughput_rps": middle_throughput(record.outcomes),
+        "throughput_rps": middle_rate(
+            sorted(outcome.token_times[-1] for outcome in record.outcomes if outcome.finished)
+        ),
         "ceilings": [ceilings.max_num_seqs, ceilings.max_num_batched_tokens],
         "kv_tokens": kv_tokens,
         "decisions": decisions,
@@ -131,6 +138,7 @@ def execute_run(plan: RunPlan) -> dict[str, Any]:
     if plan.detail:
         result["bounds"] = [list(change) for change in record.bounds]
         result["states"] = [list(state) for state in record.states]
+        result["itl_course"] = gap_course(record.outcomes)
     return result
 
 
@@ -185,33 +193,37 @@ def execute_replay(plan: ReplayPlan) -> dict[str, Any]:
 
 
 def execute_twin(plan: TwinPlan) -> dict[str, Any]:
-    """Capacity of a static setting in the twin on each slice, as rungs, for pruning; None where the deepest rung does not pass."""
-    run = plan.run
-    ceilings = setup_of(run.policy).ceilings
-    if ceilings is None:
-        raise ValueError(f"policy {run.policy}: the twin runs static bounds only")
-    device = make_device(run.device, asynchronous=run.asynchronous, seed=run.load.seed)
-    kv_tokens = run.kv_tokens or device.kv_capacity_tokens(ceilings.max_num_seqs, ceilings.max_num_batched_tokens)
-
-    def passes(rung: int, start: int, seed: int) -> bool:
-        result = run_twin(
-            build_load(run.load.model_copy(update={"rate": rate_of(rung), "start": start, "seed": seed})),
-            make_device(run.device, asynchronous=run.asynchronous, seed=seed),
-            _targets(run.targets[0]),
-            max_num_seqs=ceilings.max_num_seqs,
-            max_num_batched_tokens=ceilings.max_num_batched_tokens,
-            kv_tokens=kv_tokens,
-            warmup=WARMUP,
-        )
-        return not result.waiting_growth and result.good >= ATTAINMENT * result.counted
+    """Capacity of static bounds in the twin on each slice, as rungs; None where the deepest rung does not pass."""
 
     def capacity(one: TwinSlice) -> int | None:
-        def asked(rung: int) -> bool:
-            return passes(rung, one.start, one.seed)
+        def passes(rung: int) -> bool:
+            load = plan.run.load.model_copy(update={"rate": rate_of(rung), "start": one.start, "seed": one.seed})
+            result = _in_twin(plan.run.model_copy(update={"load": load, "warmup": WARMUP}))
+            return not result.waiting_growth and result.good >= ATTAINMENT * result.counted
 
-        return find_capacity(asked, one.first, deepest=one.deepest, width=plan.width).low
+        return find_capacity(passes, one.first, deepest=one.deepest, width=plan.width).low
 
     return {"rungs": [capacity(one) for one in plan.slices]}
+
+
+def _in_twin(run: RunPlan) -> TwinResult:
+    setup = setup_of(run.policy)
+    if setup.law or setup.planner:
+        raise ValueError(f"policy {run.policy}: the twin runs static bounds only")
+    device = make_device(run.device, asynchronous=run.asynchronous, seed=run.load.seed)
+    ceilings = setup.ceilings or stock_ceilings(device)
+    kv_tokens = run.kv_tokens or device.kv_capacity_tokens(ceilings.max_num_seqs, ceilings.max_num_batched_tokens)
+    arrivals = build_load(run.load)
+    _check_fits(arrivals, kv_tokens, run.policy)
+    return run_twin(
+        arrivals,
+        device,
+        _targets(run.targets[0]),
+        max_num_seqs=ceilings.max_num_seqs,
+        max_num_batched_tokens=ceilings.max_num_batched_tokens,
+        kv_tokens=kv_tokens,
+        warmup=run.warmup,
+    )
 
 
 @lru_cache(maxsize=4)
@@ -285,9 +297,8 @@ def waiting_by_third(record: RunRecord, last_arrival: float) -> list[float]:
     return [round(sum(part) / len(part), 3) if part else 0.0 for part in thirds]
 
 
-def middle_throughput(outcomes: list[Outcome]) -> float | None:
-    """Completions per second over the middle 80 % of all completions."""
-    ends = sorted(outcome.token_times[-1] for outcome in outcomes if outcome.finished)
+def middle_rate(ends: Sequence[float]) -> float | None:
+    """Completions per second over the middle 80 % of all completions, whose times come in order."""
     if len(ends) < 10:
         return None
     low, high = int(0.1 * len(ends)), int(0.9 * len(ends)) - 1
@@ -295,12 +306,18 @@ def middle_throughput(outcomes: list[Outcome]) -> float | None:
 
 
 class _Misses:
-    """Ends a run once more requests have missed for certain than a plan allows."""
+    """Ends a run once more requests have missed for certain than a plan allows.
+
+    Attributes:
+        reached: Whether that has happened.
+    """
 
     def __init__(self, allowed: int, warmup: float, requests: int) -> None:
+        self.reached = False
         self._allowed = allowed
         self._from = int(requests * warmup)
-        self._settled: set[int] = set()
+        self._open: list[Outcome] = []
+        self._seen = self._from
         self._missed = 0
         self._next = 0.0
 
@@ -308,18 +325,20 @@ class _Misses:
         now = record.states[-1][0]
         if now < self._next:
             return False
-        self._next = now + 5.0
-        for index in range(self._from, len(record.outcomes)):
-            if index in self._settled:
+        self._next = now + _BETWEEN_COUNTS
+        self._open += record.outcomes[self._seen :]
+        self._seen = max(self._seen, len(record.outcomes))
+        still_open: list[Outcome] = []
+        for outcome in self._open:
+            if outcome.aborted:
                 continue
-            outcome = record.outcomes[index]
-            late = outcome.targets.ttft is not None and (
-                (outcome.ttft if outcome.ttft is not None else now - outcome.arrival) > outcome.targets.ttft
-            )
-            if late or outcome.finished or outcome.aborted:
-                self._settled.add(index)
-                self._missed += not outcome.aborted and not (outcome.finished and outcome.is_good())
-        return self._missed > self._allowed
+            if outcome.finished or outcome.is_lost(now):
+                self._missed += not (outcome.finished and outcome.is_good())
+            else:
+                still_open.append(outcome)
+        self._open = still_open
+        self.reached = self._missed > self._allowed
+        return self.reached
 
 
 def _targets(change: TargetPlan) -> Targets:

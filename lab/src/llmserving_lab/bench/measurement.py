@@ -9,6 +9,8 @@ from typing import Any
 
 from llmserving_lab.bench.capacity import (
     ATTAINMENT,
+    DOWN,
+    UP,
     WARMUP,
     Bracket,
     find_capacity,
@@ -17,9 +19,11 @@ from llmserving_lab.bench.capacity import (
     rate_of,
     rung_of,
 )
-from llmserving_lab.bench.grid import Point, policy_name
+from llmserving_lab.bench.grid import policy_name
 from llmserving_lab.bench.plan import RunPlan
+from llmserving_lab.bench.policies import setup_of
 from llmserving_lab.bench.store import Pool
+from llmserving_lab.bench.twin_search import Slice, TwinSearch
 
 OVERLOAD = 1.5
 """Share of its own capacity at which a policy is overloaded."""
@@ -27,17 +31,11 @@ OVERLOAD = 1.5
 FIRST_OF_LIMIT = 0.85
 """Where a search begins, as a share of the slice's limit: above most capacities, because runs that fail end early."""
 
-_LIMIT_POINTS: tuple[Point, ...] = ((256, 1024), (256, 2048), (256, 8192), (512, 2048), (512, 8192), (1024, 8192))
-"""Settings of which the best gives the limit."""
-
-_LIMIT_POINTS_KEPT = 2
-"""So many of them, the best on the first slice, are tried on the others."""
+_LIMIT_POLICIES = tuple(policy_name((seqs, tokens)) for tokens in (8192, 4096, 2048, 1024) for seqs in (256, 512, 1024))
+"""Settings of which the twin's best on a slice gives its limit."""
 
 _SATURATION = 40.0
 """Offered rate of the limit's runs, requests per second: far above what one card serves."""
-
-Slice = tuple[int, int]
-"""First row in the trace, and seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +69,32 @@ class Measurement:
             policy: One that can be run (not a search).
             limits: Each slice's limit.
         """
-        firsts = [rung_of(FIRST_OF_LIMIT * limit) for limit in limits]
-        found = self.slice_capacities(policy, firsts)
+        found = self.capacities_of_slices(policy, limits)
         return Capacities(found, self.pooled(policy, found))
 
+    def capacities_of_slices(self, policy: str, limits: Sequence[float]) -> tuple[Bracket, ...]:
+        """Capacity of each slice by itself; for stock vLLM the twin says where the searches begin."""
+        setup = setup_of(policy)
+        firsts = [rung_of(FIRST_OF_LIMIT * limit) for limit in limits]
+        down, up = DOWN, UP
+        if not (setup.law or setup.planner):
+            rungs = self.twin.capacities([policy], limits)[policy]
+            firsts = [first if rung is None else rung + 1 for rung, first in zip(rungs, firsts, strict=True)]
+            down, up = (1, 1) if None not in rungs else (DOWN, UP)
+        return self.slice_capacities(policy, firsts, down=down, up=up)
+
+    @property
+    def twin(self) -> TwinSearch:
+        """Searches in the twin for this load."""
+        return TwinSearch(self.pool, self.base, self.slices)
+
     def slice_capacities(
-        self, policy: str, firsts: Sequence[int], *, down: int | None = None, up: int | None = None
+        self, policy: str, firsts: Sequence[int], *, down: int = DOWN, up: int = UP
     ) -> tuple[Bracket, ...]:
         """Capacity of each slice, all at once; the searches begin at the given rungs with the given strides."""
-        strides = {name: stride for name, stride in (("down", down), ("up", up)) if stride is not None}
 
         def search(one: Slice, first: int) -> Bracket:
-            return find_capacity(lambda rung: self.slice_passes(policy, rung, one), first, **strides)
+            return find_capacity(lambda rung: self.slice_passes(policy, rung, one), first, down=down, up=up)
 
         with ThreadPoolExecutor(len(self.slices)) as threads:
             return tuple(threads.map(search, self.slices, firsts))
@@ -151,17 +163,11 @@ class Measurement:
         free = tuple(one.model_copy(update={"ttft": None, "itl": None, "e2e": None}) for one in self.base.targets)
         plan = self.base.model_copy(update={"targets": free})
 
-        def throughputs(points: Sequence[Point], one: Slice) -> list[float]:
-            runs = [self._submit(plan, policy_name(point), _SATURATION, one) for point in points]
-            return [run.result()["throughput_rps"] or 0.0 for run in runs]
-
-        first = throughputs(_LIMIT_POINTS, self.slices[0])
-        order = sorted(range(len(first)), key=first.__getitem__, reverse=True)
-        kept = [_LIMIT_POINTS[index] for index in order[:_LIMIT_POINTS_KEPT]]
-        with ThreadPoolExecutor(len(self.slices)) as threads:
-            others = list(threads.map(lambda one: max(throughputs(kept, one)), self.slices[1:]))
-        limits = (max(first), *others)
-        self.note(f"limit {geometric_mean(limits):.2f} req/s without targets ({policy_name(kept[0])})")
+        saturated = plan.model_copy(update={"load": plan.load.model_copy(update={"rate": _SATURATION})})
+        best = self.twin.fastest(_LIMIT_POLICIES, saturated)
+        runs = [self._submit(plan, policy, _SATURATION, one) for policy, one in zip(best, self.slices, strict=True)]
+        limits = tuple(run.result()["throughput_rps"] or 0.0 for run in runs)
+        self.note(f"limit {geometric_mean(limits):.2f} req/s without targets ({', '.join(dict.fromkeys(best))})")
         return limits
 
     def submit(

@@ -77,6 +77,22 @@ class Outcome:
             return True
         return max(gaps) <= LONGEST_GAP_FACTOR * targets.itl and percentile(gaps, targets.percentile) <= targets.itl
 
+    def is_lost(self, now: float) -> bool:
+        """Whether an unfinished request can no longer be good."""
+        targets = self.targets
+        first = self.ttft
+        if targets.ttft is not None and (first if first is not None else now - self.arrival) > targets.ttft:
+            return True
+        if targets.e2e is not None and now - self.arrival > targets.e2e:
+            return True
+        if targets.itl is None:
+            return False
+        gaps = self.gaps()
+        all_gaps = self.output_tokens - 1
+        may_exceed = all_gaps - ceil(targets.percentile / 100 * all_gaps)
+        longest = LONGEST_GAP_FACTOR * targets.itl
+        return any(gap > longest for gap in gaps) or sum(gap > targets.itl for gap in gaps) > may_exceed
+
 
 def percentile(values: Sequence[float], share: float) -> float:
     """Nearest-rank percentile: the smallest value that at least `share` % of the values do not exceed.

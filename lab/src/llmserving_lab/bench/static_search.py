@@ -6,18 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import log2
-from typing import Any
 
-from llmserving_lab.bench.capacity import Bracket, geometric_mean, mean_bracket, rate_of, rung_of
+from llmserving_lab.bench.capacity import Bracket, mean_bracket
 from llmserving_lab.bench.grid import Point, grid_points, neighbours, policy_name
 from llmserving_lab.bench.measurement import Measurement
-from llmserving_lab.bench.plan import TwinPlan, TwinSlice
-
-_FIRST = 0.6
-"""Where searches in the twin begin, as a share of the limit."""
-
-_DEEPEST = 0.1
-"""Points that do not pass at this share of the limit are left alone."""
+from llmserving_lab.bench.twin_search import Rungs, mean_rate
 
 _ROUGH = 3
 """Rungs between passing and failing on the whole grid."""
@@ -28,8 +21,6 @@ _KEPT = 0.8
 _COMMON_SEQUENCES = 256
 _ROUNDS = 6
 _CHALLENGERS = 4
-
-Rungs = tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +43,23 @@ class BestStatic:
 
 def best_static(measurement: Measurement, limits: Sequence[float]) -> BestStatic:
     """Find the best static setting for the slices together (geometric mean of its capacities)."""
-    twin = _Twin(measurement, limits)
-    rough = twin.capacities(grid_points(), slices=1, width=_ROUGH)
-    bar = _KEPT * max(_mean(rungs) for rungs in rough.values())
-    found = twin.capacities([point for point, rungs in rough.items() if _mean(rungs) >= bar])
+
+    def in_twin(points: Sequence[Point], *, slices: int | None = None, width: int = 1) -> dict[Point, Rungs]:
+        named = {policy_name(point): point for point in points}
+        found = measurement.twin.capacities(list(named), limits, slices=slices, width=width)
+        return {named[policy]: rungs for policy, rungs in found.items()}
+
+    rough = in_twin(grid_points(), slices=1, width=_ROUGH)
+    bar = _KEPT * max(mean_rate(rungs) for rungs in rough.values())
+    found = in_twin([point for point, rungs in rough.items() if mean_rate(rungs) >= bar])
     for _ in range(_ROUNDS):
-        best = _best(found)
-        new = [point for point in neighbours(best) if point not in found]
+        new = [point for point in neighbours(_best(found)) if point not in found]
         if not new:
             break
-        found |= twin.capacities(new)
+        found |= in_twin(new)
     winner = _best(found)
-    measurement.note(f"best static in the twin {policy_name(winner)}, {_mean(found[winner]):.2f} req/s")
-    capacity = _measured(measurement, winner, found[winner], limits)
+    measurement.note(f"best static in the twin {policy_name(winner)}, {mean_rate(found[winner]):.2f} req/s")
+    capacity = measurement.capacities_of_slices(policy_name(winner), limits)
     asked: dict[str, int] = {}
     while True:
         wanted = [point for point in _challengers(found, winner) if policy_name(point) not in asked]
@@ -72,20 +67,14 @@ def best_static(measurement: Measurement, limits: Sequence[float]) -> BestStatic
             passed = list(threads.map(lambda point, bar=capacity: _passes_above(measurement, point, bar), wanted))
         asked |= {policy_name(point): count for point, count in zip(wanted, passed, strict=True)}
         better = [point for point, count in zip(wanted, passed, strict=True) if 2 * count > len(capacity)]
-        measured = {point: _measured(measurement, point, found[point], limits) for point in better}
+        measured = {point: measurement.capacities_of_slices(policy_name(point), limits) for point in better}
         best_of_them = max(measured, key=lambda point: mean_bracket(measured[point])[0], default=winner)
         if not measured or mean_bracket(measured[best_of_them])[0] <= mean_bracket(capacity)[0]:
             break
         asked[policy_name(winner)] = 0
         winner, capacity = best_of_them, measured[best_of_them]
-    grid = {policy_name(point): round(_mean(rungs), 4) for point, rungs in sorted(found.items())}
+    grid = {policy_name(point): round(mean_rate(rungs), 4) for point, rungs in sorted(found.items())}
     return BestStatic(policy_name(winner), capacity, asked, grid)
-
-
-def _measured(measurement: Measurement, point: Point, twin: Rungs, limits: Sequence[float]) -> tuple[Bracket, ...]:
-    """Capacities on the real scheduler; the twin says where to begin, so strides are short."""
-    firsts = [rung_of(_FIRST * limit) if rung is None else rung + 1 for rung, limit in zip(twin, limits, strict=True)]
-    return measurement.slice_capacities(policy_name(point), firsts, down=1, up=1)
 
 
 def _passes_above(measurement: Measurement, point: Point, capacity: Sequence[Bracket]) -> int:
@@ -104,7 +93,7 @@ def _passes_above(measurement: Measurement, point: Point, capacity: Sequence[Bra
 def _challengers(found: dict[Point, Rungs], winner: Point) -> list[Point]:
     """Neighbours of the winner that were best in the twin, each token budget once."""
     around = [point for point in neighbours(winner) if point in found]
-    order = sorted(around, key=lambda point: (-_mean(found[point]), point))
+    order = sorted(around, key=lambda point: (-mean_rate(found[point]), point))
     seen = {(winner[1], found[winner])}
     kept: list[Point] = []
     for point in order:
@@ -116,31 +105,4 @@ def _challengers(found: dict[Point, Rungs], winner: Point) -> list[Point]:
 
 def _best(found: dict[Point, Rungs]) -> Point:
     """The best point; of equal ones the one with sequences nearest to common settings, and the smaller token budget."""
-    return max(sorted(found), key=lambda point: (_mean(found[point]), -abs(log2(point[0] / _COMMON_SEQUENCES))))
-
-
-def _mean(rungs: Rungs) -> float:
-    return geometric_mean([0.0 if rung is None else rate_of(rung) for rung in rungs])
-
-
-@dataclass(frozen=True, slots=True)
-class _Twin:
-    """Capacities of settings in the twin."""
-
-    measurement: Measurement
-    limits: Sequence[float]
-
-    def capacities(self, points: Sequence[Point], *, slices: int | None = None, width: int = 1) -> dict[Point, Rungs]:
-        parts = tuple(
-            TwinSlice(start=start, seed=seed, first=rung_of(_FIRST * limit), deepest=rung_of(_DEEPEST * limit))
-            for (start, seed), limit in zip(self.measurement.slices, self.limits, strict=True)
-        )[:slices]
-        futures = {
-            point: self.measurement.pool.submit("twin", self._plan(policy_name(point), parts, width))
-            for point in points
-        }
-        return {point: tuple(future.result()["rungs"]) for point, future in futures.items()}
-
-    def _plan(self, policy: str, slices: tuple[TwinSlice, ...], width: int) -> TwinPlan:
-        base: dict[str, Any] = {"policy": policy}
-        return TwinPlan(run=self.measurement.base.model_copy(update=base), slices=slices, width=width)
+    return max(sorted(found), key=lambda point: (mean_rate(found[point]), -abs(log2(point[0] / _COMMON_SEQUENCES))))

@@ -33,6 +33,8 @@ _SEARCHES = {
     "store",
     "suite",
     "suite_cli",
+    "twin_search",
+    "cell",
     "worker",
 }
 """Modules of the bench that decide which runs are made, but nothing inside one."""

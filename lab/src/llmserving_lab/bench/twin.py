@@ -38,11 +38,19 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class TwinResult:
-    """Of the requests that count: how many there are, and how many were good."""
+    """What a run in the twin says.
+
+    Attributes:
+        counted: Requests that count.
+        good: Good ones among them.
+        waiting_growth: Whether the queue grew.
+        finished: When each request's last token came, in order.
+    """
 
     counted: int
     good: int
     waiting_growth: bool
+    finished: tuple[float, ...]
 
 
 def run_twin(
@@ -62,7 +70,8 @@ def run_twin(
     counted = twin.requests[first:]
     ends = np.array(twin.ends)
     good = sum(_is_good(request, ends, targets) for request in counted)
-    return TwinResult(len(counted), good, twin.growing())
+    finished = tuple(sorted(twin.ends[request.spans[-1][1]] for request in twin.requests))
+    return TwinResult(len(counted), good, twin.growing(), finished)
 
 
 def _is_good(request: _Request, ends: np.ndarray[tuple[int], np.dtype[np.float64]], targets: Targets) -> bool:

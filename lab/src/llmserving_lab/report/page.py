@@ -89,17 +89,28 @@ def _target(target: TargetPlan) -> str:
 
 
 def _capacities(section: Section) -> str:
-    head = ("policy", "capacity, requests/s", "fails at", "of the limit", "goodput at 1.5 times capacity, of capacity")
+    head = (
+        "policy", "capacity, requests/s", "fails at", "of each slice", "slices at one rate", "of the limit",
+        "goodput at 1.5 times capacity, of capacity", "TTFT max", "longest prompts met: worst slice, mean", "overtaken",
+        "preemptions",
+    )  # fmt: skip
     rows = []
     for bar in section.capacities:
         entry = bar.entry
+        longest = entry.longest_decile or (None, None)
         rows.append(
             (
                 (bar.label, ""),
-                (_number(entry.low, 2), ""),
+                (_number(entry.low, 2) if entry.low else f"never reaches {ATTAINMENT:g}", ""),
                 (_number(entry.high, 2), ""),
+                (", ".join(_number(low, 2) for low, _ in entry.slice_capacities) or "-", ""),
+                (_number(entry.pooled[0] if entry.pooled else None, 2), ""),
                 (_number(entry.low / entry.limit_rps, 2) if entry.limit_rps else "-", ""),
                 (_number(entry.overload, 2), ""),
+                (_time(entry.longest_ttft_s), ""),
+                (", ".join(_number(share, 3) for share in longest), ""),
+                (_number(entry.relegated_share, 3), ""),
+                (_number(entry.preemptions, 0), ""),
             )
         )
     return _table(head, rows)

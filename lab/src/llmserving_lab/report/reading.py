@@ -66,18 +66,30 @@ class CapacityEntry(_Part):
 
     Attributes:
         measured_as: Policy of the runs that found it; another one than `policy` where that is a search.
-        low: Highest rate that passed; 0 where none did.
+        low: Highest rate that passed, geometric mean over the slices; 0 where none did on some slice.
         high: Lowest rate that failed; None where none did.
+        slice_capacities: Both rates of each slice.
+        pooled: Both rates for all slices together.
         limit_rps: The load's limit.
         overload: Goodput at 1.5 times capacity over capacity.
+        longest_ttft_s: Longest time to first token at capacity, all slices.
+        longest_decile: Attainment of the longest tenth of the prompts at capacity: lowest and mean of the slices.
+        relegated_share: Share of requests at capacity that later ones overtook by more than the target.
+        preemptions: At capacity, all slices.
     """
 
     policy: str
     measured_as: str
     low: float = Field(ge=0)
     high: Annotated[float, Field(ge=0)] | None
+    slice_capacities: tuple[tuple[float, float | None], ...] = ()
+    pooled: tuple[float, float | None] | None = None
     limit_rps: float = Field(ge=0)
     overload: float | None = None
+    longest_ttft_s: float | None = None
+    longest_decile: tuple[float, float] | None = None
+    relegated_share: float | None = None
+    preemptions: int | None = None
 
 
 def _which(value: Any) -> str:

@@ -192,8 +192,9 @@ def _moment(section: Section, series: str, run: BenchRun) -> tuple[float, str]:
     if rate is None:
         return inf, "at the trace's own rate"
     for bar in section.capacities:
-        if bar.series == series and isclose(rate, bar.entry.low):
+        own = [low for low, _ in bar.entry.slice_capacities] or [bar.entry.low]
+        if bar.series == series and any(isclose(rate, low) for low in own):
             return -2, "each at its capacity"
-        if bar.series == series and isclose(rate, bar.entry.low * OVERLOAD):
+        if bar.series == series and any(isclose(rate, low * OVERLOAD) for low in own):
             return -1, f"each at {OVERLOAD:g} times its capacity"
     return rate, f"{rate:g} requests/s"

@@ -94,10 +94,27 @@ def test_a_run_without_requests_has_no_figures() -> None:
 
 def test_the_course_of_gaps_takes_each_gap_in_the_span_in_which_it_ended() -> None:
     targets = Targets(ttft=1.0, itl=0.1)
-    early = Outcome(0.0, 1, 3, targets, token_times=[0.1, 0.2, 2.5])
-    late = Outcome(0.0, 1, 2, targets, token_times=[5.0, 5.5])
+    early = Outcome(0.0, 1, 3, targets, token_times=[0.1, 0.2, 4.5])
+    late = Outcome(0.0, 1, 2, targets, token_times=[9.0, 9.5])
     assert gap_course([early, late]) == [
-        [2.0, pytest.approx(0.1)],
-        [4.0, pytest.approx(2.3)],
-        [6.0, pytest.approx(0.5)],
+        [4.0, pytest.approx(0.1)],
+        [8.0, pytest.approx(4.3)],
+        [12.0, pytest.approx(0.5)],
     ]
+
+
+@given(st.floats(0.0, 4.0), st.lists(st.sampled_from([0.01, 0.05, 0.06, 0.26]), max_size=60), st.integers(0, 60))
+def test_a_request_given_up_on_the_way_is_never_good_in_the_end(ttft: float, gaps: list[float], done: int) -> None:
+    whole = _outcome(ttft=ttft, gaps=gaps)
+    so_far = whole.token_times[: done + 1]
+    part = _outcome(output_tokens=whole.output_tokens, token_times=so_far, finished=False)
+    if part.is_lost(so_far[-1]):
+        assert not whole.is_good()
+
+
+def test_what_can_no_longer_be_good_is_known_before_the_end() -> None:
+    assert _outcome(token_times=[], finished=False).is_lost(12.1)
+    assert not _outcome(token_times=[], finished=False).is_lost(11.9)
+    one_of_twenty_left = _outcome(gaps=[0.06], output_tokens=21, finished=False)
+    assert not one_of_twenty_left.is_lost(12.0)
+    assert _outcome(gaps=[0.06] * 2, output_tokens=21, finished=False).is_lost(12.0)

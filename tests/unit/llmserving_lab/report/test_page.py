@@ -128,3 +128,20 @@ def test_a_page_that_cannot_be_written_gets_one_line(rates: Document, write: Wri
     result = report(write("a", rates), "--html", tmp_path)
     assert result.exit_code == 2
     assert "cannot be written: Is a directory" in result.output
+
+
+def test_capacities_have_their_slices_pooled_rate_longest_wait_and_longest_prompts(
+    capacity: Document, write: Write, tmp_path: Path
+) -> None:
+    capacity["capacity"][0].update(
+        slice_capacities=[[2.11, 2.17], [3.22, None]],
+        pooled=[2.44, 2.51],
+        longest_ttft_s=12.5,
+        longest_decile=[0.861, 0.911],
+    )
+    capacity["capacity"][1].update(low=0.0)
+    out = tmp_path / "page.html"
+    assert report(write("capacity", capacity), "--html", out).exit_code == 0
+    page = out.read_text()
+    for text in ("2.11, 3.22", "2.44", "12.5 s", "0.861, 0.911", "never reaches 0.95"):
+        assert f">{text}<" in page

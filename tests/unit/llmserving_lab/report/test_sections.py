@@ -103,3 +103,12 @@ def test_a_section_is_named_after_its_cell_or_its_load(rates: Document, arrange:
     assert arrange(a=rates)[0].title == "code, arrivals: poisson"
     rates["cell"] = "code-poisson"
     assert arrange(a=rates)[0].title == "code-poisson"
+
+
+def test_slices_with_capacities_of_their_own_are_seen_at_these(capacity: Document, arrange: Arrange) -> None:
+    entry = capacity["capacity"][0]
+    runs = [run for run in capacity["runs"] if run["policy"] == entry["measured_as"]]
+    entry.update(low=1.0, slice_capacities=[[runs[0]["rate_rps"], None], [7.0, 7.2]])
+    (section,) = arrange(a=capacity)
+    labels = {moment.label: [name for name, _ in moment.runs] for moment in moments(section)}
+    assert entry["measured_as"] in labels["each at its capacity"]
