@@ -9,7 +9,7 @@ gap of those it may have.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llmserving_engine.planning.lengths import OutputLengths
 
@@ -79,6 +79,8 @@ class Stream:
         """
         while self.flights and self.flights[0].step <= step:
             self.flights.popleft()
+        if self.flights:  # it began when this one ended, not when that was predicted: errors must not add up
+            self.flights[0] = replace(self.flights[0], start=now)
         if has_decodes:
             self.decode_steps += 1
             if now - self.last_decode > target:

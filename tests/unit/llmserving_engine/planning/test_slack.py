@@ -29,6 +29,19 @@ def test_steps_that_never_came_back_are_forgotten():
     assert stream.start(11.0)[0] == 11.0
 
 
+def test_predictions_that_are_always_too_long_do_not_add_up_while_a_step_is_always_in_flight():
+    stream = Stream()
+    now = 10.0
+    stream.launched(0, now, 0.055, has_decodes=True)
+    for step in range(1, 1000):
+        start, last_decode = stream.start(now)
+        assert start == pytest.approx(now + 0.055, abs=1e-6)
+        assert last_decode == pytest.approx(start)
+        stream.launched(step, start, 0.055, has_decodes=True)
+        now += 0.05  # what it really takes
+        stream.landed(step - 1, now, has_decodes=True, none_before=False, target=0.06)
+
+
 def test_long_gaps_are_counted_and_the_first_tokens_of_an_empty_engine_start_the_clock():
     stream = Stream()
     stream.landed(1, 5.0, has_decodes=False, none_before=True, target=0.05)
