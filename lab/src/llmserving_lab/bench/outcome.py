@@ -148,7 +148,7 @@ def summarise(outcomes: Sequence[Outcome], *, until: float) -> dict[str, Any]:
     }
 
 
-COURSE_SECONDS = 2.0
+COURSE_SECONDS = 4.0
 """Span of one point of `gap_course`."""
 
 

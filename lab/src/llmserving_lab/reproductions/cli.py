@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,8 +24,8 @@ def reproduce(
 ) -> None:
     """Repeat what the papers behind the laws claim: each law against the paper's baseline, under the conditions it names.
 
-    The papers do not print their cards and constants, so gains are compared, not absolute figures; docs/explanation/reproductions.md
-    says of each why it differs. Every run is exact and repeatable; all of them take about 15 minutes on one core.
+    The papers do not print their cards and constants, so gains are compared, not absolute figures. Why each differs from the printed
+    one is in docs/explanation/reproductions.md. Every run is exact and repeatable; all of them take about 15 minutes on one core.
 
     llmserving-lab reproduce
 
@@ -62,7 +61,9 @@ def reproduce(
         raise typer.Exit(130) from None
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps({"kind": "reproductions", "reproductions": entries}, indent=1) + os.linesep)
+        json_file.write_text(
+            json.dumps({"kind": "reproductions", "reproductions": entries}, indent=1) + "\n", encoding="utf-8"
+        )
     for entry in entries:
         _print(Console(), entry)
 

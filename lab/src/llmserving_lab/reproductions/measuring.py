@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llmserving_lab.bench.capacity import WARMUP, find_capacity, rate_of, rung_of
+from llmserving_lab.bench.capacity import ATTAINMENT, WARMUP, find_capacity, rate_of, rung_of
 from llmserving_lab.bench.store import Pool
-from llmserving_lab.reproductions.measures import figure, gain, is_served
+from llmserving_lab.reproductions.measures import Measure, figure, gain, is_served
 from llmserving_lab.reproductions.settings import Reproduction
 
 _KEPT = ("virtual_s", "ttft_p50_s", "tpot_mean_s", "itl_p95_s", "e2e_mean_s", "preemptions", "attainment", "ceilings")
 """What the result keeps of the run that gave a figure, or of the run at capacity."""
+
+_STRIDE = 4
+"""First stride of a search from the rate that a reproduction names: that is near the capacity."""
 
 
 def measured(reproduction: Reproduction, pool: Pool, note: Callable[[str], None]) -> dict[str, Any]:
@@ -45,6 +48,9 @@ def _policy(reproduction: Reproduction, policy: str, pool: Pool, note: Callable[
         plan = reproduction.plan(policy, rate)
         if reproduction.measure.is_capacity:
             plan = plan.model_copy(update={"warmup": WARMUP})
+        if reproduction.measure is Measure.CAPACITY:
+            allowed = int((1 - ATTAINMENT) * (1 - WARMUP) * reproduction.requests) + 1
+            plan = plan.model_copy(update={"give_up_misses": allowed})
         result = pool.submit("run", plan).result()
         kept[rate] = result
         note(f"{reproduction.name}: {policy} at {_words(rate)}")
@@ -54,6 +60,8 @@ def _policy(reproduction: Reproduction, policy: str, pool: Pool, note: Callable[
         found = find_capacity(
             lambda rung: is_served(reproduction.measure, run(rate_of(rung)), reproduction.targets),
             rung_of(reproduction.rate),
+            down=_STRIDE,
+            up=_STRIDE,
         )
         value = found.rates[0]
         result = kept.get(value, {})
