@@ -171,11 +171,10 @@ class Predictive:
     def plan(self, view: StepView) -> StepPlan:
         """Decide the coming step."""
         self._settle(view)
-        targets = view.targets
-        itl = targets.itl_ns * 1e-9 or NO_TARGET_SECONDS
+        itl = self._itl
         start, last_decode = self._stream.start(view.now_ns * 1e-9)
         rate = self._served_rate() * self._settings.rate_share or UNKNOWN_RATE
-        self._order.refresh(start, rate, targets.ttft_ns * 1e-9 or FOREVER)
+        self._order.refresh(start, rate, self._ttft(view))
         decodes = self._decodes(view)
         work = self._work(view, decodes, start)
         if self._times.model is None:
@@ -214,7 +213,7 @@ class Predictive:
 
     def _settle(self, view: StepView) -> None:
         """Requests granted tokens before: who has its prompt computed now, who was not taken?"""
-        self._itl = view.targets.itl_ns * 1e-9 or NO_TARGET_SECONDS
+        self._itl = min(view.targets.itl_ns * 1e-9 or NO_TARGET_SECONDS, self._settings.itl_seconds)
         for request_id in view.prefilling:
             job = self._jobs.get(request_id)
             if job is not None:
@@ -228,6 +227,9 @@ class Predictive:
                 if not job.resumed:
                     self._stream.join(request.request_id)
         self._granted = []
+
+    def _ttft(self, view: StepView) -> float:
+        return min(view.targets.ttft_ns * 1e-9 or FOREVER, self._settings.ttft_seconds)
 
     def _decodes(self, view: StepView) -> _Decodes:
         running, prefilling = view.running, view.prefilling
@@ -245,7 +247,7 @@ class Predictive:
         forecast: Forecast | None = None
         blocked = False
         lookups = LOOKUPS
-        ttft = view.targets.ttft_ns * 1e-9 or FOREVER
+        ttft = self._ttft(view)
         most = view.bounds.max_num_batched_tokens
         for group in self._fronts(view.step, start, ttft):
             for job in group:
