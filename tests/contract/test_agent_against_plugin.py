@@ -34,25 +34,9 @@ from llmserving_engine.health import Heartbeat
 from llmserving_engine.ring import RingWriter
 from llmserving_engine.server import ControlServer
 from llmserving_engine.telemetry import RequestRow, StepRow
+from llmserving_fakes.documents import engine_facts
 
-FACTS = {
-    "vllm_version": "0.32.0",
-    "scheduler_class": "LiveAsyncScheduler",
-    "rank": 0,
-    "pid": 7,
-    "model": "llama",
-    "max_model_len": 8192,
-    "block_size": 16,
-    "num_gpu_blocks": 30000,
-    "async_scheduling": True,
-    "chunked_prefill": True,
-    "prefix_caching": True,
-    "tensor_parallel_size": 1,
-    "pipeline_parallel_size": 1,
-    "data_parallel_size": 1,
-    "cudagraph_capture_sizes": [1, 2, 4, *range(8, 513, 8)],
-    "unsupported": [],
-}
+FACTS = engine_facts(model="llama", cudagraph_capture_sizes=(1, 2, 4, *range(8, 513, 8))).model_dump(mode="json")
 
 
 class Plugin:

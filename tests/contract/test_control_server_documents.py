@@ -20,25 +20,9 @@ from llmserving_engine.clock import SystemClock
 from llmserving_engine.control import MODE_FULL, MODE_OBSERVE, Contract, ControlState
 from llmserving_engine.health import Heartbeat
 from llmserving_engine.server import ControlServer
+from llmserving_fakes.documents import engine_facts
 
-FACTS = {
-    "vllm_version": "0.32.0",
-    "scheduler_class": "AsyncScheduler",
-    "rank": 0,
-    "pid": 1,
-    "model": "m",
-    "max_model_len": 4096,
-    "block_size": 16,
-    "num_gpu_blocks": 100,
-    "async_scheduling": True,
-    "chunked_prefill": True,
-    "prefix_caching": True,
-    "tensor_parallel_size": 1,
-    "pipeline_parallel_size": 1,
-    "data_parallel_size": 1,
-    "cudagraph_capture_sizes": [1, 2],
-    "unsupported": [],
-}
+FACTS = engine_facts(max_model_len=4096, num_gpu_blocks=100, cudagraph_capture_sizes=(1, 2)).model_dump(mode="json")
 
 
 class Plugin:
