@@ -5,7 +5,6 @@ import random
 
 import pytest
 
-from llmserving_agent.laws.end_to_end import Planned
 from llmserving_agent.laws.predictive import memory as agent
 from llmserving_agent.laws.predictive.law import PLANNER, planner_of
 from llmserving_agent.laws.predictive.learner import Learner
@@ -43,7 +42,7 @@ def test_sizes_and_bends_agree():
 
 def test_the_plug_in_predicts_what_the_agent_fitted():
     learner = Learner().with_samples(samples(2000)).refitted()
-    wire = json.loads(json.dumps(planner_of(learner, setting(), Planned()).parameters))
+    wire = json.loads(json.dumps(planner_of(learner, setting()).parameters))
     model = read_settings(wire).model
     assert model is not None
     assert learner.model is not None
@@ -53,13 +52,12 @@ def test_the_plug_in_predicts_what_the_agent_fitted():
 
 
 def test_the_percentile_becomes_the_share_of_gaps_that_may_be_long():
-    assert read_settings(planner_of(Learner(), setting(), Planned()).parameters).itl_allowance == pytest.approx(0.1)
+    assert read_settings(planner_of(Learner(), setting()).parameters).itl_allowance == pytest.approx(0.1)
 
 
 def test_the_agent_asks_for_a_planner_that_the_plug_in_has():
-    PLANNERS[PLANNER](planner_of(Learner(), setting(), Planned()).parameters)
+    PLANNERS[PLANNER](planner_of(Learner(), setting()).parameters)
 
 
-def test_targets_that_an_end_to_end_target_implies_are_planned_for():
-    settings = read_settings(planner_of(Learner(), setting(), Planned(ttft=1.25, itl=0.03)).parameters)
-    assert (settings.ttft_seconds, settings.itl_seconds, settings.long_share) == (1.25, 0.03, 0.0)
+def test_the_deadline_that_an_end_to_end_target_implies_is_planned_for():
+    assert read_settings(planner_of(Learner(), setting(), 1.25).parameters).ttft_seconds == 1.25

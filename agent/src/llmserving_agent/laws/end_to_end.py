@@ -1,17 +1,15 @@
-"""What an end-to-end target means for the time between tokens and for the first one.
+"""What an end-to-end target means for the time between tokens, or for the first one.
 
 The paper's law knows inter-token latency alone. A request of n output tokens ends in time when its first token is in time
 and the others come, on average, within ``(target - first token) / (n - 1)``. Taken for the output length at the target's
 percentile, that is an inter-token target which the law can steer to; the tighter of it and the user's own counts.
 
-A planner has deadlines of first tokens too: what a request of usual (mean) length leaves of the target at the pace at
-which tokens come. Its time between tokens is for usual lengths as well: steps so short that the longest outputs end in
-time under load cost more requests than they save. How late first tokens are counts for it only up to half of the
-target, so that a queue does not make steps ever shorter, and thereby itself ever longer.
+A planner has deadlines of first tokens: what an output of usual (mean) length leaves of the target at the pace at which
+tokens come. It gets no inter-token target from this: steps kept short for the sake of the end delay first tokens by
+more than they save (measured, see ``docs/design/0003``).
 """
 
 import math
-from dataclasses import dataclass
 
 from llmserving_agent.laws.protocol import Setting, Window
 from llmserving_api.latency import quantile_seconds, value_seconds
@@ -20,9 +18,6 @@ from llmserving_api.policy import Target
 ENOUGH_FINISHED = 32
 LEAST_SHARE = 0.1
 """However late first tokens are, this share of the target is left for the others: a queue is not shortened by quicker steps."""
-
-PLANNED_SHARE = 0.5
-"""To a planner, first tokens are never later than this share of the target."""
 
 
 def inter_token_target(window: Window, setting: Setting) -> Target | None:
@@ -33,33 +28,16 @@ def inter_token_target(window: Window, setting: Setting) -> Target | None:
     return implied
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """Targets, in seconds, that an end-to-end target implies; None where the user's own is as strict, or there is none."""
-
-    ttft: float | None = None
-    itl: float | None = None
-
-
-def planned_targets(window: Window, setting: Setting) -> Planned:
-    """What a planner must keep beside the user's own targets so that requests of usual length end in time."""
-    e2e = setting.e2e
+def first_token_deadline(window: Window, setting: Setting) -> float | None:
+    """Seconds after which a first token is late for the end-to-end target; None where the user's own target is as strict."""
+    e2e, ttft = setting.e2e, setting.ttft
     if e2e is None:
-        return Planned()
-    target, gaps, lengths = e2e.target_seconds, window.epoch.gaps, window.lengths
+        return None
+    gaps, lengths = window.epoch.gaps, window.lengths
     further = max(lengths.output_mean - 1, 0.0) if lengths.finished >= ENOUGH_FINISHED else 0.0
     pace = sum(value_seconds(bucket) * count for bucket, count in gaps.items()) / max(sum(gaps.values()), 1)
-    ttft = max(target - further * pace, LEAST_SHARE * target)
-    latest = PLANNED_SHARE * target
-    if setting.ttft is not None:
-        latest = min(latest, setting.ttft.target_seconds)
-    first = min(quantile_seconds(window.epoch.first_tokens, e2e.percentile) or 0.0, latest)
-    itl = (target - first) / further if further else None
-    return Planned(_if_stricter(ttft, setting.ttft), _if_stricter(itl, setting.itl))
-
-
-def _if_stricter(seconds: float | None, own: Target | None) -> float | None:
-    return seconds if seconds is not None and (own is None or seconds < own.target_seconds) else None
+    deadline = max(e2e.target_seconds - further * pace, LEAST_SHARE * e2e.target_seconds)
+    return deadline if ttft is None or deadline < ttft.target_seconds else None
 
 
 def _implied(window: Window, e2e: Target | None) -> Target | None:

@@ -213,7 +213,7 @@ class Predictive:
 
     def _settle(self, view: StepView) -> None:
         """Requests granted tokens before: who has its prompt computed now, who was not taken?"""
-        self._itl = min(view.targets.itl_ns * 1e-9 or NO_TARGET_SECONDS, self._settings.itl_seconds)
+        self._itl = view.targets.itl_ns * 1e-9 or NO_TARGET_SECONDS
         for request_id in view.prefilling:
             job = self._jobs.get(request_id)
             if job is not None:

@@ -16,7 +16,6 @@ _FIELDS: Final = (
     "residuals",
     "error",
     "itl_percentile",
-    "itl_seconds",
     "ttft_seconds",
     "rate_share",
     "long_share",
@@ -35,8 +34,7 @@ class PredictiveSettings:
     Attributes:
         model: Step-time model; None before the first fit.
         itl_allowance: Share of a request's gaps that may exceed the target.
-        itl_seconds: Inter-token target to plan for where it is stricter than the engine's own, which gaps are counted by.
-        ttft_seconds: The same of the time to first token.
+        ttft_seconds: Time to first token to plan for where it is stricter than the engine's own target.
         rate_share: Share of the observed prefill rate that feasibility counts on.
         long_share: Longest gap that a long prefill step may make, as a share of five times the target; 0: no such
             steps.
@@ -49,7 +47,6 @@ class PredictiveSettings:
 
     model: StepTimes | None = None
     itl_allowance: float = 0.05
-    itl_seconds: float = inf
     ttft_seconds: float = inf
     rate_share: float = 0.8
     long_share: float = 0.8
@@ -79,9 +76,8 @@ def read_settings(parameters: Mapping[str, Any]) -> PredictiveSettings:
         values["itl_allowance"] = (
             1.0 - _number(parameters["itl_percentile"], "planner.itl_percentile", 50.0, 99.0) / 100.0
         )
-    for name in ("itl_seconds", "ttft_seconds"):
-        if name in parameters:
-            values[name] = _number(parameters[name], f"planner.{name}", 1e-4, 1e6)
+    if "ttft_seconds" in parameters:
+        values["ttft_seconds"] = _number(parameters["ttft_seconds"], "planner.ttft_seconds", 1e-4, 1e6)
     if parameters.get("coefficients") is not None:
         coefficients = _numbers(parameters["coefficients"], "planner.coefficients")
         if len(coefficients) != COEFFICIENTS:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmserving_agent.laws.end_to_end import ENOUGH_FINISHED, Planned, planned_targets
+from llmserving_agent.laws.end_to_end import ENOUGH_FINISHED, first_token_deadline
 from llmserving_agent.laws.protocol import Setting, Window
 from llmserving_agent.signals.epoch import EpochSums
 from llmserving_agent.signals.lengths import Lengths
@@ -17,63 +17,47 @@ E2E = Target(percentile=95, target_seconds=10.0)
 
 @pytest.fixture
 def outputs(window: Callable[..., Window], epoch: Callable[..., EpochSums]) -> Callable[..., Window]:
-    """Outputs of 101 tokens, one in ten of 201; gaps of 20 ms; first tokens after 1 s."""
+    """Outputs of 101 tokens, one in ten of 201; gaps of 20 ms."""
 
-    def make(first: float = 1.0, count: int = ENOUGH_FINISHED, **changes: Any) -> Window:
+    def make(count: int = ENOUGH_FINISHED, **changes: Any) -> Window:
         samples = tuple((500, 201 if k % 10 == 0 else 101) for k in range(count))
         mean = sum(output for _, output in samples) / count
         lengths = Lengths(finished=count, output_mean=mean, samples=samples)
-        seen = epoch(gaps={bucket_of(0.02): 500}, first_tokens={bucket_of(first): 20})
+        seen = epoch(gaps={bucket_of(0.02): 500})
         return window(**{"lengths": lengths, "epoch": seen, **changes})
 
     return make
 
 
-def planned(window: Window, setting: Callable[..., Setting], **targets: Target | None) -> Planned:
-    return planned_targets(window, setting(**{"ttft": None, "itl": None, "e2e": E2E, **targets}))
+def deadline(window: Window, setting: Callable[..., Setting], **targets: Target | None) -> float | None:
+    return first_token_deadline(window, setting(**{"ttft": None, "itl": None, "e2e": E2E, **targets}))
 
 
 def test_without_an_end_to_end_target_nothing_is_implied(
     outputs: Callable[..., Window], setting: Callable[..., Setting]
 ):
-    assert planned(outputs(), setting, e2e=None) == Planned()
-
-
-def test_tokens_of_usual_outputs_come_in_what_the_first_leaves(
-    outputs: Callable[..., Window], setting: Callable[..., Setting]
-):
-    assert planned(outputs(), setting).itl == pytest.approx(9.0 / 112, rel=0.05)
+    assert deadline(outputs(), setting, e2e=None) is None
 
 
 def test_first_tokens_leave_time_for_a_usual_output_at_the_present_pace(
     outputs: Callable[..., Window], setting: Callable[..., Setting]
 ):
-    assert planned(outputs(), setting).ttft == pytest.approx(10.0 - 112 * 0.02, rel=0.05)
+    assert deadline(outputs(), setting) == pytest.approx(10.0 - 112 * 0.02, rel=0.05)
 
 
 def test_before_lengths_are_known_a_first_token_is_late_when_all_of_the_target_is_gone(
     outputs: Callable[..., Window], setting: Callable[..., Setting]
 ):
-    assert planned(outputs(count=5), setting) == Planned(ttft=10.0)
-
-
-def test_a_queue_does_not_make_steps_ever_shorter(outputs: Callable[..., Window], setting: Callable[..., Setting]):
-    assert planned(outputs(first=60.0), setting).itl == pytest.approx(5.0 / 112, rel=0.05)
-    ttft = Target(percentile=95, target_seconds=2.0)
-    assert planned(outputs(first=60.0), setting, ttft=ttft).itl == pytest.approx(8.0 / 112, rel=0.05)
+    assert deadline(outputs(count=5), setting) == 10.0
 
 
 def test_the_stricter_of_both_counts(outputs: Callable[..., Window], setting: Callable[..., Setting]):
-    strict = {name: Target(percentile=95, target_seconds=0.01) for name in ("ttft", "itl")}
-    assert planned(outputs(), setting, **strict) == Planned()
-    loose = {name: Target(percentile=95, target_seconds=50.0) for name in ("ttft", "itl")}
-    both = planned(outputs(), setting, **loose)
-    assert both.ttft is not None
-    assert both.itl is not None
+    assert deadline(outputs(), setting, ttft=Target(percentile=95, target_seconds=2.0)) is None
+    assert deadline(outputs(), setting, ttft=Target(percentile=95, target_seconds=50.0)) == deadline(outputs(), setting)
 
 
 def test_outputs_that_cannot_end_in_time_leave_a_tenth_of_the_target_to_first_tokens(
     outputs: Callable[..., Window], setting: Callable[..., Setting], epoch: Callable[..., EpochSums]
 ):
     slow = outputs(epoch=epoch(gaps={bucket_of(1.0): 500}))
-    assert planned(slow, setting).ttft == pytest.approx(1.0)
+    assert deadline(slow, setting) == pytest.approx(1.0)

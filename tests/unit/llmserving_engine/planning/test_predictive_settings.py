@@ -32,7 +32,6 @@ def test_the_guard_follows_the_models_error_within_limits():
         ({"coefficients": [0.0] * 9, "residuals": [[0.0]]}, "planner.residuals"),
         ({"coefficients": [0.0] * 9, "error": -1}, "planner.error"),
         ({"itl_percentile": 100}, "planner.itl_percentile"),
-        ({"itl_seconds": 0}, "planner.itl_seconds"),
         ({"ttft_seconds": "2s"}, "planner.ttft_seconds"),
         ({"rate_share": float("nan")}, "planner.rate_share"),
     ],

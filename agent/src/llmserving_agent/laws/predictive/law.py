@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from llmserving_agent.laws.end_to_end import Planned, planned_targets
+from llmserving_agent.laws.end_to_end import first_token_deadline
 from llmserving_agent.laws.predictive.learner import Learner
 from llmserving_agent.laws.predictive.throughput import relative_throughput
 from llmserving_agent.laws.protocol import Decision, Setting, Window, bounds_of
@@ -82,21 +82,18 @@ class Predictive:
             state = replace(state, paused=state.paused - 1)
             return state, Decision(setting.stock, DecisionReason.FALLBACK, f"stock bounds for a while: {state.cause}")
         if steps:
-            state = replace(state, planner=planner_of(state.learner, setting, planned_targets(window, setting)))
+            state = replace(state, planner=planner_of(state.learner, setting, first_token_deadline(window, setting)))
         bounds = bounds_of(setting.max_num_seqs.max, setting.max_num_batched_tokens.max)
         return state, Decision(bounds, DecisionReason.WITHIN_BAND, message_of(state.learner), planner=state.planner)
 
 
-def planner_of(learner: Learner, setting: Setting, planned: Planned) -> PlannerChoice:
-    """The planner with the newest model (none as long as too little was seen) and with what end-to-end targets imply."""
+def planner_of(learner: Learner, setting: Setting, deadline: float | None = None) -> PlannerChoice:
+    """The planner with the newest model (none as long as too little was seen) and with a deadline of first tokens."""
     parameters: dict[str, Any] = {}
     if setting.itl is not None:
         parameters["itl_percentile"] = float(setting.itl.percentile)
-    if planned.ttft is not None:
-        parameters["ttft_seconds"] = round(planned.ttft, 3)
-    if planned.itl is not None:
-        parameters["itl_seconds"] = round(planned.itl, 5)
-        parameters["long_share"] = 0.0  # it is a mean: a long gap is not free
+    if deadline is not None:
+        parameters["ttft_seconds"] = round(deadline, 3)
     model = learner.model
     if model is not None:
         parameters["coefficients"] = list(model.coefficients)
