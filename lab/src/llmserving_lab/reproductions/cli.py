@@ -75,7 +75,7 @@ def _print(console: Console, entry: dict[str, Any]) -> None:
     for found in entry["policies"]:
         table.add_row(
             found["policy"],
-            f"{found['figure']:.2f}",
+            f"{found['figure']:.3f}",
             "-" if found["gain"] is None else f"{found['gain']:+.1%}",
             f"{found['ttft_p50_s']:.2f} s" if "ttft_p50_s" in found else "-",
             f"{found['tpot_mean_s'] * 1000:.1f} ms" if "tpot_mean_s" in found else "-",

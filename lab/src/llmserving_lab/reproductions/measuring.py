@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llmserving_lab.bench.capacity import ATTAINMENT, WARMUP, find_capacity, rate_of, rung_of
+from llmserving_lab.bench.capacity import WARMUP, find_capacity, rate_of, rung_of
 from llmserving_lab.bench.store import Pool
 from llmserving_lab.reproductions.measures import Measure, figure, gain, is_served
 from llmserving_lab.reproductions.settings import Reproduction
@@ -42,23 +42,21 @@ def measured(reproduction: Reproduction, pool: Pool, note: Callable[[str], None]
 
 
 def _policy(reproduction: Reproduction, policy: str, pool: Pool, note: Callable[[str], None]) -> dict[str, Any]:
+    is_search = reproduction.measure is Measure.MEAN_CAPACITY
     kept: dict[float, dict[str, Any]] = {}
 
     def run(rate: float) -> dict[str, Any]:
         plan = reproduction.plan(policy, rate)
-        if reproduction.measure.is_capacity:
+        if is_search:
             plan = plan.model_copy(update={"warmup": WARMUP})
-        if reproduction.measure is Measure.CAPACITY:
-            allowed = int((1 - ATTAINMENT) * (1 - WARMUP) * reproduction.requests) + 1
-            plan = plan.model_copy(update={"give_up_misses": allowed})
         result = pool.submit("run", plan).result()
         kept[rate] = result
         note(f"{reproduction.name}: {policy} at {_words(rate)}")
         return result
 
-    if reproduction.measure.is_capacity:
+    if is_search:
         found = find_capacity(
-            lambda rung: is_served(reproduction.measure, run(rate_of(rung)), reproduction.targets),
+            lambda rung: is_served(run(rate_of(rung)), reproduction.targets),
             rung_of(reproduction.rate),
             down=_STRIDE,
             up=_STRIDE,
