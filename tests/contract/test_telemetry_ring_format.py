@@ -87,7 +87,7 @@ def test_a_request_comes_back_as_written(tmp_path, row):
     writer.request(row)
     (record,) = records((tmp_path / "ring").read_bytes()).values()
     writer.close()
-    assert all(getattr(record, name) == getattr(row, name) for name in RequestRow.__dataclass_fields__)
+    assert all(getattr(record, name) == getattr(row, name) for name in RequestRow._fields)
 
 
 def test_a_reader_that_was_lapped_finds_the_newest_records_and_the_number_lost(tmp_path):

@@ -7,7 +7,6 @@ speculation, where rejected tokens are taken back, they are counted anew.
 """
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,13 +19,18 @@ _FEW: Final = 16
 class Changes:
     """What one step did."""
 
+    scheduled: Mapping[str, int]
+    """Tokens by request, vLLM's own."""
     composition: StepComposition
-    chunks: AbstractSet[str]
+    """Its context is without those passed over who are known by name."""
+    chunks: set[str]
     """Scheduled, but with prompt left to do: no output comes for these."""
     joined: list[str]
     """Will get output from this step and got none from the step before."""
     left: list[str]
     """The other way round; those that departed need not be here."""
+    unnamed: int = 0
+    """Decodes that the step passed over and that are not known by name yet; see ``BatchLedger.name_absent``."""
 
 
 class BatchLedger:
@@ -40,8 +44,11 @@ class BatchLedger:
         self._context = 0
         self._absent: dict[str, Any] = {}  # decoding, but passed over in the last step
         self._left: list[str] = []  # preempted since the last step
+        self._open: Changes | None = None  # the last step, while it has unnamed ones
 
-    def scheduled(self, output: Any, running: Sequence[Any], requests: Mapping[str, Any], now_ns: int) -> Changes:
+    def scheduled(
+        self, output: Any, running: Sequence[Any], requests: Mapping[str, Any], now_ns: int, *, await_departures: bool
+    ) -> Changes:
         """Take in a step just scheduled.
 
         Args:
@@ -49,12 +56,14 @@ class BatchLedger:
             running: The running requests after it.
             requests: All requests by id.
             now_ns: When it was scheduled.
+            await_departures: The output of an earlier step is still to come. With asynchronous scheduling a decode whose
+                last token is in flight is passed over; its departure names it, so nobody is looked for until then.
         """
         scheduled: dict[str, int] = output.num_scheduled_tokens
         prefilling = self.prefilling
         self._admit(output, requests, now_ns)
         prefill_tokens = prefill_requests = attention = 0
-        chunks: list[str] = []
+        chunks: set[str] = set()
         joined: list[str] = []
         for request_id, request in prefilling.items():
             tokens = scheduled.get(request_id, 0)
@@ -62,44 +71,60 @@ class BatchLedger:
                 prefill_requests += 1
                 prefill_tokens += tokens
                 attention += tokens * (request.num_computed_tokens - tokens) + tokens * tokens // 2
-                (chunks if request.is_prefill_chunk else joined).append(request_id)
+                if request.is_prefill_chunk:
+                    chunks.add(request_id)
+                else:
+                    joined.append(request_id)
         decode_requests = len(scheduled) - prefill_requests
         decode_tokens = output.total_num_scheduled_tokens - prefill_tokens
         if self._is_speculative or self._decoding != len(running) - len(prefilling):
             self._recount(running)
         else:
             self._context += decode_tokens
-        context = self._context
+        composition = StepComposition(
+            prefill_tokens, decode_tokens, prefill_requests, decode_requests, self._context, attention
+        )
         left, self._left = self._left, []
+        changes = Changes(scheduled, composition, chunks, joined, left)
         done = tuple(joined)
-        if decode_requests != self._decoding or self._absent:
-            absent = {
-                request.request_id: request
-                for request in passed_over(running, scheduled)
-                if request.request_id not in prefilling
-            }
-            context -= sum(request.num_computed_tokens for request in absent.values())
-            left.extend(absent.keys() - self._absent.keys())
-            joined.extend(name for name in self._absent if name in scheduled and name not in prefilling)
-            self._absent = absent
+        if self._absent:
+            joined.extend(name for name in self._absent if name in scheduled)
+            self._absent = {name: request for name, request in self._absent.items() if name not in scheduled}
+            composition.decode_context_tokens -= sum(r.num_computed_tokens for r in self._absent.values())
+        changes.unnamed = self._decoding - decode_requests - len(self._absent)
+        if changes.unnamed > 0:
+            if await_departures:
+                self._open = changes
+            else:
+                self._name(changes, passed_over(running, output))
         for request_id in done:
             self._begin(request_id, prefilling.pop(request_id))
-        composition = StepComposition(
-            prefill_tokens, decode_tokens, prefill_requests, decode_requests, max(0, context), attention
-        )
-        return Changes(composition, frozenset(chunks), joined, left)
+        return changes
+
+    def name_absent(self, running: Sequence[Any]) -> None:
+        """Find those whom the last step passed over and who have not departed since; before anybody else is admitted."""
+        step = self._open
+        if step is not None:
+            self._name(step, [request for request in running if request.request_id not in step.scheduled])
 
     def ceased(self, track: Track, computed_tokens: int, *, is_preempted: bool) -> None:
         """A request departed, or was preempted, with so many tokens computed."""
         request_id = track.request.request_id
         self.prefilling.pop(request_id, None)
-        self._absent.pop(request_id, None)
+        was_absent = self._absent.pop(request_id, None)
         if is_preempted:
             self._left.append(request_id)
         if track.decoding:
             track.decoding = False
             self._decoding -= 1
             self._context -= computed_tokens
+            step = self._open
+            if step is not None and was_absent is None and request_id not in step.scheduled:
+                step.left.append(request_id)
+                step.composition.decode_context_tokens -= computed_tokens
+                step.unnamed -= 1
+                if not step.unnamed:
+                    self._open = None
 
     def postpone(self, left: Sequence[str]) -> None:
         """These left the stream in a step that gave nobody output: name them again with the next one."""
@@ -115,6 +140,17 @@ class BatchLedger:
                 track.cached_tokens = min(new.num_computed_tokens, request.num_prompt_tokens)
         for request_id in output.scheduled_cached_reqs.resumed_req_ids:
             self.prefilling[request_id] = requests[request_id]
+
+    def _name(self, step: Changes, requests: Sequence[Any]) -> None:
+        """These are all whom the step passed over."""
+        for request in requests:
+            request_id = request.request_id
+            if request_id not in self.prefilling and request_id not in self._absent:
+                self._absent[request_id] = request
+                step.left.append(request_id)
+                step.composition.decode_context_tokens -= request.num_computed_tokens
+        step.unnamed = 0
+        self._open = None
 
     def _begin(self, request_id: str, request: Any) -> None:
         track = self._tracks.get(request_id)
@@ -135,24 +171,26 @@ class BatchLedger:
                 track.decoding = True
 
 
-def passed_over(running: Sequence[Any], scheduled: Mapping[str, int]) -> list[Any]:
-    """The running requests that a step did not schedule.
+def passed_over(running: Sequence[Any], output: Any) -> list[Any]:
+    """The running requests that a step did not schedule; ``output`` is its ``SchedulerOutput``.
 
-    ``schedule()`` takes the running requests in order and then appends the admitted ones, so the scheduled ids are the
-    running ones in the same order with some left out: a few of them are found by bisection.
+    ``schedule()`` takes the running requests in order and then appends the admitted ones. So the ids of those that went
+    on are the running ones in the same order with some left out: a few of them are found by bisection.
     """
-    missing = len(running) - len(scheduled)
-    if missing <= 0:
-        return []
-    names = list(scheduled)
+    cached, scheduled = output.scheduled_cached_reqs, output.num_scheduled_tokens
+    resumed = len(cached.resumed_req_ids)
+    names = cached.req_ids  # those that went on, then the resumed
+    went_on = len(names) - resumed
+    before = len(running) - len(output.scheduled_new_reqs) - resumed
+    missing = before - went_on
     found: list[Any] = []
     if missing <= _FEW:
         low = 0
         for shift in range(missing):
-            high = len(running) - 1
+            high = before - 1
             while low < high:
                 middle = (low + high) // 2
-                if middle - shift < len(names) and running[middle].request_id == names[middle - shift]:
+                if middle - shift < went_on and running[middle].request_id == names[middle - shift]:
                     low = middle + 1
                 else:
                     high = middle

@@ -28,7 +28,7 @@ class _Step:
 
     def __contains__(self, request_id: str) -> bool:
         """Whether output will come for the request."""
-        return request_id in self.output.num_scheduled_tokens and request_id not in self.changes.chunks
+        return request_id in self.changes.scheduled and request_id not in self.changes.chunks
 
 
 class Measurement:
@@ -63,9 +63,12 @@ class Measurement:
         scheduler = self._scheduler
         running = scheduler.running
         if output.num_scheduled_tokens:
-            changes = self.ledger.scheduled(output, running, scheduler.requests, now_ns)
+            await_departures = bool(self.in_flight) and not plan.parked
+            changes = self.ledger.scheduled(
+                output, running, scheduler.requests, now_ns, await_departures=await_departures
+            )
         else:
-            changes = Changes(StepComposition(), frozenset(), [], [])
+            changes = Changes({}, StepComposition(), set(), [], [])
         composition = changes.composition
         pool = scheduler.kv_cache_manager.block_pool
         total = pool.num_gpu_blocks - 1  # the null block serves no request
@@ -80,7 +83,7 @@ class Measurement:
             decode_tokens=composition.decode_tokens,
             prefill_requests=composition.prefill_requests,
             decode_requests=composition.decode_requests,
-            decode_context_tokens=composition.decode_context_tokens,
+            decode_context_tokens=0,
             prefill_attention_tokens=composition.prefill_attention_tokens,
             padded_tokens=0,
             running=len(running),
@@ -117,6 +120,10 @@ class Measurement:
         if step is None:
             return
         row, changes = step.row, step.changes
+        if changes.unnamed > 0:
+            self.ledger.name_absent(self._scheduler.running)
+        composition = changes.composition
+        row.decode_context_tokens = composition.decode_context_tokens = max(0, composition.decode_context_tokens)
         delivered = 0
         for outputs in engine_outputs.values():
             delivered += len(outputs.outputs)
@@ -141,8 +148,8 @@ class Measurement:
         row.oldest_waiting_ns = self.tracker.oldest_ns(now_ns)
         row.finished, self._finished = self._finished, 0
         self._sink.step(row)
-        if is_busy:
-            done = StepDone(row.step, changes.composition, row.scheduled_ns, now_ns, row.duration_ns, row.predicted_ns)
+        if is_busy and not self._planner.is_plain:
+            done = StepDone(row.step, composition, row.scheduled_ns, now_ns, row.duration_ns, row.predicted_ns)
             self._planner.tell(self._planner.law.completed, done)
 
     def preempted(self, request: Any, computed_tokens: int) -> None:
@@ -190,7 +197,7 @@ class Measurement:
     def _reconcile(self, step: _Step, engine_outputs: dict[int, Any]) -> None:
         """Not everybody who should have got output did (stale output dropped, a streaming session paused)."""
         got = {item.request_id for outs in engine_outputs.values() for item in outs.outputs if item.new_token_ids}
-        expected = {name for name in step.output.num_scheduled_tokens if name in step and name in self.tracker.tracks}
+        expected = {name for name in step.changes.scheduled if name in step and name in self.tracker.tracks}
         missing = expected - got
         changes = step.changes
         joined = set(changes.joined) | (self._missed & got)

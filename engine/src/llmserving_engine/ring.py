@@ -30,6 +30,8 @@ KIND_REQUEST: Final = 3
 
 _PAIR: Final = struct.Struct("<HH")
 _U16: Final = 0xFFFF
+_I32_MIN: Final = -(2**31)
+_I32_MAX: Final = 2**31 - 1
 _INTERACTIVE: Final = int(RequestClass.INTERACTIVE)
 _BATCH: Final = int(RequestClass.BATCH)
 _SEQUENCE: Final = struct.Struct("<Q")
@@ -57,7 +59,8 @@ class RingWriter:
         try:
             os.fchmod(descriptor, FILE_MODE)
             os.posix_fallocate(descriptor, 0, size)
-            self._map = mmap.mmap(descriptor, size)
+            # mapped at once: no page fault in a step
+            self._map = mmap.mmap(descriptor, size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
             header = (MAGIC, RING_VERSION, HEADER_SIZE, RECORD_SIZE, capacity, start_ns, 0)
             HEADER.pack_into(self._map, 0, *header)
             temporary.replace(path)
@@ -120,28 +123,10 @@ class RingWriter:
 
     def request(self, row: RequestRow) -> None:
         """Write a request that left."""
+        if not _I32_MIN <= row.priority <= _I32_MAX:  # whatever a client sent
+            row = row._replace(priority=_I32_MIN if row.priority < 0 else _I32_MAX)
         offset = self._open()
-        _REQUEST.pack_into(
-            self._map,
-            offset + _SEQUENCE.size,
-            KIND_REQUEST,
-            row.outcome,
-            row.arrival_ns,
-            row.finished_ns,
-            row.prompt_tokens,
-            row.cached_tokens,
-            row.output_tokens,
-            row.gaps,
-            row.gaps_over_target,
-            row.preemptions,
-            max(-(2**31), min(2**31 - 1, row.priority)),
-            row.relegated,
-            row.request_class,
-            row.ttft_seconds,
-            row.e2e_seconds,
-            row.queue_seconds,
-            row.max_gap_seconds,
-        )
+        _REQUEST.pack_into(self._map, offset + _SEQUENCE.size, KIND_REQUEST, *row)
         self._commit(offset)
 
     def close(self) -> None:

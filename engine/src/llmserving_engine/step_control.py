@@ -72,6 +72,7 @@ class StepControl:
         self._step += 1
         self._control.progress.step = self._step
         self.measurement.settle_departures(now_ns)
+        self.measurement.ledger.name_absent(self.scheduler.running)
         self._flags = 0
         if self._control.contract.mode == MODE_OBSERVE:
             self._flags = _OBSERVE_ONLY

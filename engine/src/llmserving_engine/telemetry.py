@@ -6,7 +6,7 @@ keeps them in memory in a simulation.
 
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 Pairs = list[tuple[int, int]]
 """(latency bucket, count)."""
@@ -76,9 +76,8 @@ class StepRow:
     batch_first_tokens: Pairs = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class RequestRow:
-    """One request that left the engine."""
+class RequestRow(NamedTuple):
+    """One request that left the engine: the fields of the ring's record, in its order."""
 
     outcome: int
     arrival_ns: int

@@ -1,15 +1,15 @@
 """How many requests wait for their first token, since when, and how many of them for too long.
 
 A queue of ten thousand may become overdue within a few steps. So nothing is moved or looked at for a single request:
-they are counted by the millisecond of their arrival, and the boundary of what is overdue passes over milliseconds. A
-step costs as much as it lasted, and there are never more entries than requests.
+they are counted by their time of arrival, in slots of some milliseconds, and the boundary of what is overdue passes over
+slots. A step costs as much as it lasted, and there are never more slots than requests.
 """
 
 from collections import OrderedDict
 from itertools import repeat
 from typing import Final
 
-SLOT_NS: Final = 1_000_000
+SLOT_NS: Final = 5_000_000
 """Arrivals are told apart to this."""
 
 

@@ -1,4 +1,4 @@
-"""Requests counted by the millisecond of their arrival are counted as one by one."""
+"""Requests counted in slots of their arrival are counted as one by one."""
 
 from hypothesis import given
 from hypothesis import strategies as st
