@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from llmserving_engine.bounds import Bounds, Desired
-from llmserving_engine.budget import PrefillGuard
+from llmserving_engine.budget import PATIENCE_STEPS, PrefillGuard
 from llmserving_engine.control import MODE_OBSERVE
 from llmserving_engine.measurement import Measurement
 from llmserving_engine.planning.protocol import StepPlan, StepView
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 _PARKED_STEP: Final = 1 << 60
 # plain numbers: an IntFlag makes a new member for each combination
 _PREFILL_OPENED: Final = int(StepFlag.PREFILL_OPENED)
+_STUCK_NS: Final = 1_000_000_000
 _LEASE_EXPIRED: Final = int(StepFlag.LEASE_EXPIRED)
 _DRAINING: Final = int(StepFlag.DRAINING)
 _OBSERVE_ONLY: Final = int(StepFlag.OBSERVE_ONLY)
@@ -62,6 +63,8 @@ class StepControl:
         self._has_chunk = False
         self._prefill_possible = False
         self._memory_free = False
+        self._last_work_ns = self._clock.monotonic_ns()
+        self._empty_steps = 0
 
     # The entry points
 
@@ -101,6 +104,9 @@ class StepControl:
         else:
             self._plain_bounds = None
             self._plan = self.planner.plan(self._view(now_ns, applied, desired))
+            if self._is_stuck(now_ns):
+                self._plan = StepPlan(applied.max_num_seqs, applied.max_num_batched_tokens)
+                self._flags |= _PREFILL_OPENED
         self._enforce(self._plan, applied)
 
     def after_schedule(self, output: Any) -> None:
@@ -114,6 +120,11 @@ class StepControl:
             budget=self.scheduler.max_num_scheduled_tokens,
             now_ns=self._clock.monotonic_ns(),
         )
+        if output.total_num_scheduled_tokens or not row.running:
+            self._last_work_ns = row.scheduled_ns
+            self._empty_steps = 0
+        else:
+            self._empty_steps += 1
         progress = self._control.progress
         progress.running = row.running
         if row.flags & _OBSERVE_ONLY:
@@ -186,6 +197,17 @@ class StepControl:
         self._plan = StepPlan(self._ceilings.max_num_seqs, self._ceilings.max_num_batched_tokens)
 
     # Enforcing
+
+    def _is_stuck(self, now_ns: int) -> bool:
+        """Whether requests run and step after step, for a second, none of them got a token, as by no right plan.
+
+        The step is then left to vLLM, once in every such second: a planner that forgot a request must not hold it up for
+        good.
+        """
+        if self._empty_steps < PATIENCE_STEPS or now_ns - self._last_work_ns < _STUCK_NS:
+            return False
+        self._last_work_ns = now_ns
+        return True
 
     def _view(self, now_ns: int, applied: Bounds, desired: Desired) -> StepView:
         scheduler, measurement = self.scheduler, self.measurement

@@ -41,6 +41,8 @@ from llmserving_engine.telemetry import RequestClass
 FRONT = 48
 """Requests looked at in one step."""
 LATE_FRONT = 8
+AGEING_FRONT = 32
+"""Missed requests, oldest first, from which their share is set."""
 PRESSURE_WEIGHT = 0.02
 """Weight of one step in the share of steps in which memory kept requests out."""
 KV_BOUND = 0.5
@@ -214,10 +216,14 @@ class Predictive:
     def _settle(self, view: StepView) -> None:
         """Requests granted tokens before: who has its prompt computed now, who was not taken?"""
         self._itl = view.targets.itl_ns * 1e-9 or NO_TARGET_SECONDS
-        for request_id in view.prefilling:
+        for request_id, request in view.prefilling.items():
             job = self._jobs.get(request_id)
-            if job is not None:
+            if job is None:  # it has tokens to compute whatever we thought of it: never leave it out
+                self._enter(view.tracks[request_id], waiting=False, resumed=True)
+            else:
                 job.waiting = False
+                # A preempted request whose last token was still under way has one more than when it was preempted.
+                job.tokens = max(job.tokens, request.num_tokens)
         for job in self._granted:
             request = job.request
             if job.standing is not Standing.GONE and request.num_computed_tokens >= job.tokens:
@@ -290,7 +296,7 @@ class Predictive:
         if order.missed_count:
             if step % AGEING_STEPS == 0:
                 ageing.update(
-                    order.missed(LATE_FRONT), order.missed_tokens, start, self._served_rate() or UNKNOWN_RATE, ttft
+                    order.missed(AGEING_FRONT), order.missed_tokens, start, self._served_rate() or UNKNOWN_RATE, ttft
                 )
             oldest = order.missed(1) if ageing.is_due else []
         yield order.resumed
@@ -375,6 +381,8 @@ class Predictive:
     def _may_be_long(self, itl: float, age: float, total: int) -> bool:
         settings, order = self._settings, self._order
         if settings.long_share <= 0 or age > 0.5 * itl or total < 1000:
+            return False
+        if self._pressure > KV_BOUND:  # memory limits, and requests that take longer hold theirs longer
             return False
         if self._stream.decode_steps - self._last_long < settings.long_spacing / settings.itl_allowance:
             return False

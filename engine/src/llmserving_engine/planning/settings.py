@@ -48,9 +48,9 @@ class PredictiveSettings:
     model: StepTimes | None = None
     itl_allowance: float = 0.05
     ttft_seconds: float = inf
-    rate_share: float = 0.8
-    long_share: float = 0.8
-    long_spacing: float = 1.4
+    rate_share: float = 0.9
+    long_share: float = 0.92
+    long_spacing: float = 1.1
     long_harm: float = 0.5
     long_backlog: float = 0.6
     guard_least: float = 0.03

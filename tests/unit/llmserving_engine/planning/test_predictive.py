@@ -139,20 +139,25 @@ class Engine:
     def _allocate(self, request: Request, tokens: int, scheduled: list[tuple[Request, int]]) -> bool:
         need = -(-(request.num_computed_tokens + tokens) // BLOCK) - request.blocks
         while need > self.free:
-            victim = self.running.pop()
-            self.preempted += 1
-            self.free += victim.blocks
-            victim.blocks = victim.num_computed_tokens = 0
-            victim.is_prefill_chunk = False
-            self.prefilling.pop(victim.request_id, None)
-            self.waiting[victim.request_id] = victim
-            self.tracks[victim.request_id].preemptions += 1
-            self.planner.preempted(self.tracks[victim.request_id])
+            victim = self.preempt()
             scheduled[:] = [entry for entry in scheduled if entry[0] is not victim]
             if victim is request:
                 return False
         self._take(request, tokens)
         return True
+
+    def preempt(self) -> Request:
+        """Take its blocks from the request that was admitted last."""
+        victim = self.running.pop()
+        self.preempted += 1
+        self.free += victim.blocks
+        victim.blocks = victim.num_computed_tokens = 0
+        victim.is_prefill_chunk = False
+        self.prefilling.pop(victim.request_id, None)
+        self.waiting[victim.request_id] = victim
+        self.tracks[victim.request_id].preemptions += 1
+        self.planner.preempted(self.tracks[victim.request_id])
+        return victim
 
     def _take(self, request: Request, tokens: int) -> None:
         need = -(-(request.num_computed_tokens + tokens) // BLOCK) - request.blocks
@@ -394,3 +399,35 @@ def test_prompts_in_the_prefix_cache_count_only_by_what_is_left_of_them():
         view = dataclasses.replace(engine.view(), cached_tokens=lambda request: 7900)
         admitted = max(admitted, len(engine.planner.plan(view).waiting_first))
     assert admitted >= 4
+
+
+def test_a_request_whose_last_token_came_after_it_was_preempted_is_computed_to_its_end():
+    """With asynchronous scheduling that token is under way when the request is preempted."""
+    engine = Engine(load(20, 20.0, 3, prompt=500, output=150))
+    preempted = 0
+    while engine.pending or engine.running or engine.waiting:
+        engine.step += 1
+        assert engine.step < 20_000, "a request is left out for good"
+        engine._arrivals()
+        if not engine.running and not engine.waiting:
+            engine.now = engine.pending[0].arrival
+            continue
+        engine._one_step()
+        last = engine.running[-1] if engine.running else None
+        if engine.step % 7 == 0 and last and last.token_times and last.num_output_tokens + 1 < last.output:
+            engine.preempt()
+            last.num_output_tokens += 1
+            last.token_times.append(engine.now)
+            preempted += 1
+    assert preempted > 0
+
+
+def test_a_request_being_prefilled_that_the_planner_does_not_know_is_not_left_out():
+    engine = Engine(load(30, 20.0, 1))
+    while not engine.prefilling:
+        engine.step += 1
+        engine._arrivals()
+        engine._one_step() if engine.waiting or engine.running else setattr(engine, "now", engine.pending[0].arrival)
+    forgotten = next(iter(engine.prefilling.values()))
+    engine.planner.departed(engine.tracks[forgotten.request_id])
+    assert len(engine.run(20_000)) == 30

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmserving_engine.planning.feasible import Job
-from llmserving_engine.planning.relegation import CAP, FLOOR, LAST_CAP, Ageing
+from llmserving_engine.planning.relegation import FLOOR, START, WAIT, Ageing
 
 
 @dataclass
@@ -26,13 +26,16 @@ def share(missed: list[Job], now: float = 0.0, rate: float = 10_000.0, ttft: flo
 
 
 @given(st.lists(st.tuples(st.floats(-100, 0), st.integers(1, 100_000)), max_size=20))
-def test_the_share_is_never_below_the_floor_nor_above_the_cap(shapes: list[tuple[float, int]]):
-    assert FLOOR <= share([job(*shape) for shape in shapes]) <= LAST_CAP
+def test_the_share_is_never_below_the_floor_nor_above_all_there_is(shapes: list[tuple[float, int]]) -> None:
+    assert FLOOR <= share([job(*shape) for shape in shapes]) <= 1.0
 
 
-def test_the_share_grows_as_their_time_runs_out():
-    early, late = share([job(-2.5, 8000)]), share([job(-5.0, 8000)])
-    assert FLOOR < early < late <= CAP
+def test_they_wait_for_a_lull_until_time_runs_out_and_then_get_what_it_takes():
+    ttft, rate, tokens = 2.0, 10_000.0, 40_000
+    last_moment = WAIT * ttft - tokens / rate  # from then on not even all of the rate would do
+    assert share([job(0.0, tokens)], now=last_moment - 10.0) == FLOOR
+    assert START <= share([job(0.0, tokens)], now=last_moment - 1.0) < 1.0
+    assert share([job(0.0, tokens)], now=last_moment + 1.0) == 1.0
 
 
 def test_a_backlog_that_no_share_can_end_gets_the_floor():
