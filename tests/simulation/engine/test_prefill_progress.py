@@ -6,6 +6,8 @@ from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
 from vllm.v1.core.encoder_cache_manager import EncoderCacheManager
 
 from llmserving_engine.budget import Quantum
+from llmserving_engine.planning.bounds_only import BoundsOnly
+from llmserving_engine.planning.protocol import StepPlan
 from llmserving_engine.telemetry import StepFlag
 
 pytestmark = pytest.mark.engine
@@ -84,3 +86,18 @@ def test_a_wedge_nobody_knew_is_opened_and_counted(engine):
     assert name in sim.finished
     assert sim.control.document()["prefill_openings"] > 0
     assert any(row.flags & StepFlag.PREFILL_OPENED for row in sim.rows.steps)
+
+
+def test_a_planner_that_never_serves_a_running_request_does_not_hold_it_up_for_good(engine):
+    class Forgetful(BoundsOnly):
+        def plan(self, view):
+            return StepPlan(view.bounds.max_num_seqs, 0, parked=tuple(one.request_id for one in view.running))
+
+    sim = engine()
+    name = sim.add(prompt=40, output=3)
+    sim.step()
+    sim.live.planner.law = Forgetful()
+    for _ in range(3_000):  # an empty step takes the device's time too
+        sim.step()
+    assert name in sim.finished
+    assert sim.control.progress.faults == 0
