@@ -50,11 +50,11 @@ class PredictiveSettings:
     ttft_seconds: float = inf
     rate_share: float = 0.9
     long_share: float = 0.92
-    long_spacing: float = 1.1
+    long_spacing: float = 1.25
     long_harm: float = 0.5
     long_backlog: float = 0.6
     guard_least: float = 0.03
-    kv_relief: float = 0.3
+    kv_relief: float = 0.15
 
     def guard(self, error: float) -> float:
         """Share of the target kept free: the model's own error, within limits."""
