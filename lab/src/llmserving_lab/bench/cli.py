@@ -25,7 +25,7 @@ DEFINITIONS = {
     "good": "TTFT (and end-to-end time) within target, the percentile of the request's own gaps (nearest rank) within target, and "
     "no gap over five times the target; one-token outputs count by TTFT",
     "attainment": "good requests over all that arrived; undone ones count as missed, aborted ones are left out",
-    "goodput": "good requests per second, from the first arrival to the last arrival or the last good completion",
+    "goodput": "good requests per second of the arrivals, from the first to the last: attainment times the offered rate",
     "capacity": "geometric mean over the slices of each slice's own capacity: the highest rate with attainment of at least 0.95, the first "
     "tenth left out, queue not growing; by bisection on a ladder of rates 3 % apart",
     "pooled": "highest rate with attainment of at least 0.95 over all slices together at that rate",

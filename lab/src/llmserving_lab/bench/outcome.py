@@ -110,8 +110,7 @@ def summarise(outcomes: Sequence[Outcome], *, until: float) -> dict[str, Any]:
 
     Args:
         outcomes: Requests in order of arrival, warm-up left out.
-        until: End of the run in virtual seconds; goodput counts from the first arrival to the last one or to the end of what was
-            served, whichever is later.
+        until: End of the run in virtual seconds.
     """
     counted = [outcome for outcome in outcomes if not outcome.aborted]
     done = [outcome for outcome in counted if outcome.finished]
@@ -125,7 +124,7 @@ def summarise(outcomes: Sequence[Outcome], *, until: float) -> dict[str, Any]:
     ]
     start = outcomes[0].arrival if outcomes else 0.0
     last_arrival = outcomes[-1].arrival if outcomes else 0.0
-    span = max(last_arrival, _good_end(counted, good)) - start
+    span = last_arrival - start
     return {
         "arrived": len(outcomes),
         "completed": len(done),
@@ -159,10 +158,6 @@ def gap_course(outcomes: Sequence[Outcome], share: float = 95) -> list[list[floa
         for end, gap in zip(outcome.token_times[1:], outcome.gaps(), strict=True):
             spans.setdefault(int(end // COURSE_SECONDS), []).append(gap)
     return [[(number + 1) * COURSE_SECONDS, _round(percentile(spans[number], share))] for number in sorted(spans)]
-
-
-def _good_end(counted: Sequence[Outcome], good: Sequence[bool]) -> float:
-    return max((outcome.token_times[-1] for outcome, ok in zip(counted, good, strict=True) if ok), default=0.0)
 
 
 def _deciles(counted: Sequence[Outcome], good: Sequence[bool]) -> list[float]:

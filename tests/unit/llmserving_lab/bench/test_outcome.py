@@ -65,13 +65,12 @@ def test_a_summary_counts_undone_as_missed_and_leaves_aborts_out() -> None:
     assert summary["attainment"] == pytest.approx(1 / 3, abs=1e-6)
 
 
-def test_goodput_counts_to_the_last_good_completion() -> None:
-    early, late = _outcome(), _outcome()
+def test_goodput_is_what_was_good_of_a_second_of_arrivals() -> None:
+    early, missed, late = _outcome(), _outcome(ttft=3.0), _outcome()
+    missed.arrival += 5
     late.arrival += 10
     late.token_times = [time + 10 for time in late.token_times]
-    assert summarise([early, late], until=50.0)["goodput_rps"] == pytest.approx(
-        2 / (late.token_times[-1] - 10.0), abs=1e-5
-    )
+    assert summarise([early, missed, late], until=50.0)["goodput_rps"] == pytest.approx(2 / 10.0, abs=1e-5)
 
 
 def test_attainment_by_decile_goes_from_short_to_long_prompts() -> None:
