@@ -67,7 +67,6 @@ def test_a_summary_counts_undone_as_missed_and_leaves_aborts_out() -> None:
 
 def test_goodput_is_what_was_good_of_a_second_of_arrivals() -> None:
     early, missed, late = _outcome(), _outcome(ttft=3.0), _outcome()
-    missed.arrival += 5
     late.arrival += 10
     late.token_times = [time + 10 for time in late.token_times]
     assert summarise([early, missed, late], until=50.0)["goodput_rps"] == pytest.approx(2 / 10.0, abs=1e-5)
