@@ -38,11 +38,11 @@ PREFILL_QUANTUM = 64
 BINDING_SHARE = 0.1
 FIRST_RATIO = 0.8
 LEAST_RATIO, GREATEST_RATIO = 0.5, 0.92
-TOO_MANY, FEW = 0.5, 0.1
+TOO_MANY, FEW = 0.2, 0.04
 """Gaps over the target, as shares of what the percentile allows: beyond the first the ratio falls, below the second it rises.
 
-Well below 1, because the long gaps gather on some requests: with all that is allowed used up, half of the requests would
-miss the percentile of their own gaps.
+Far below 1, because the long gaps gather on the requests that live through a burst of prompts: the share of requests that
+miss the percentile of their own gaps is some six times the share of gaps over the target.
 """
 ENOUGH_GAPS = 200
 LEAST_OVER_IDLE = 1.25
