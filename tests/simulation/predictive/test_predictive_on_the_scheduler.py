@@ -26,7 +26,15 @@ def test_near_capacity_it_serves_well_what_the_default_serves_badly(run: Run, as
 def test_far_beyond_capacity_goodput_does_not_collapse(run: Run) -> None:
     ours, tuned = (run(policy, load__rate=16.0) for policy in ("predictive", "static:512x512"))
     assert ours["completed"] == ours["arrived"]
-    assert ours["goodput_rps"] > 1.4 * tuned["goodput_rps"]
+    assert ours["goodput_rps"] > 2.5 * tuned["goodput_rps"]
+
+
+def test_at_half_as_much_again_as_its_capacity_it_serves_as_many_well_as_at_its_capacity(run: Run) -> None:
+    at_capacity = run("predictive", load__requests=1200, load__rate=9.3)
+    beyond = run("predictive", load__requests=1200, load__rate=14.0)
+    assert at_capacity["attainment"] > 0.95
+    assert beyond["completed"] == beyond["arrived"]
+    assert beyond["goodput_rps"] > 0.95 * 9.3
 
 
 def test_learning_costs_little_against_knowing_everything(run: Run) -> None:
@@ -56,3 +64,19 @@ def test_long_prompts_do_not_starve(run: Run) -> None:
     assert result["completed"] == result["arrived"]
     assert result["attainment_by_prompt_decile"][-1] > 0.4
     assert result["ttft_max_s"] < 60.0
+
+
+@pytest.mark.parametrize(
+    ("change", "share_before"),
+    [
+        ({"load__rate": 4.0, "targets": [{"ttft": 2.0, "itl": 0.05}, {"time": 20.0, "ttft": 2.0, "itl": 0.025}]}, 0.36),
+        ({"load__rate": 5.0, "load__arrivals": "step"}, 0.54),  # from 2.5 to 7.5 a second after 40 s
+        ({"load__rate": 6.0, "load__kind": "mix-step", "load__arrivals": "poisson"}, 0.74),
+    ],
+    ids=["inter-token target halved", "load three times as high", "from conversations to code"],
+)
+def test_fifteen_seconds_after_a_step_change_requests_are_served_well_again(
+    run: Run, change: dict[str, Any], share_before: float
+) -> None:
+    """`warmup` leaves out the requests that arrived until 15 s after the change."""
+    assert run("predictive", warmup=share_before, **change)["attainment"] > 0.95
