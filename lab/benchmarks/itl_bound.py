@@ -1,0 +1,107 @@
+"""How many requests a second a device can serve at all while gaps between tokens stay within a target.
+
+A steady batch of n decodes with the load's mean prompt and output: each gap between two tokens holds one decode of each and
+some prompt tokens, beside the decodes or in a step of their own, whichever is shorter; the stated share of gaps may hold a
+long prefill step more. What enters must leave: prompt tokens per gap for each output token per gap as in the load. The best n, chunk
+and long step give the rate. No waiting, no bursts, perfect knowledge: what a policy reaches lies below it.
+
+    python -m llmserving_lab.environment lab/benchmarks/itl_bound.py --profile PROFILE --trace azure-llm-2023-conversation.csv
+"""
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmserving_lab.device.model import DeviceModel, StepBatch, load_device
+from llmserving_lab.traces.csvfile import read_trace
+
+CHUNKS = range(0, 2049, 32)
+LONG_CHUNKS = range(512, 8193, 256)
+DECODES = range(8, 513, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """The best steady batch found: requests per second, decodes, prompt tokens per gap, seconds per usual gap, long chunk."""
+
+    rate: float
+    decodes: int
+    chunk: int
+    gap: float
+    long_chunk: int
+
+
+def step(device: DeviceModel, prompt: int, decodes: int, context: int) -> float:
+    """Seconds of a step with one chunk and so many decodes of this context."""
+    chunks = ((prompt, 0),) if prompt else ()
+    return device.step_seconds(StepBatch(chunks, decodes, decodes * context, context, decodes + bool(prompt))).seconds
+
+
+def bound(device: DeviceModel, prompt: float, output: float, context: int, itl: float, share_long: float) -> Steady:
+    """The highest rate over batches, chunks and long steps.
+
+    Args:
+        device: The device.
+        prompt: Mean prompt tokens.
+        output: Mean output tokens.
+        context: Mean context of a decode in tokens.
+        itl: Target of the gap in seconds; a long gap is at most five times that.
+        share_long: Share of the gaps that may be long.
+    """
+    best = Steady(0.0, 0, 0, 0.0, 0)
+    alone = {chunk: step(device, chunk, 0, 0) for chunk in (*CHUNKS[1:], *LONG_CHUNKS)}
+    for decodes in DECODES:
+        bare = step(device, 0, decodes, context)
+        if bare > itl:
+            break
+        for chunk in CHUNKS:
+            gap = min(step(device, chunk, decodes, context), bare + alone[chunk]) if chunk else bare
+            if gap > itl:
+                continue
+            for long_chunk in (0, *LONG_CHUNKS) if share_long else (0,):
+                extra = alone[long_chunk] if long_chunk else 0.0
+                if bare + extra > 5 * itl:
+                    break
+                mean_gap = gap + share_long * extra
+                rate = min((chunk + share_long * long_chunk) / prompt, decodes / output) / mean_gap
+                if rate > best.rate:
+                    best = Steady(rate, decodes, chunk, gap, long_chunk)
+    return best
+
+
+def slices_of(rows: Sequence[tuple[int, int]], size: int, count: int) -> list[Sequence[tuple[int, int]]]:
+    """Slices of the trace as the bench takes them."""
+    return [rows[start : start + size] for start in (index * (len(rows) // count) for index in range(count))]
+
+
+def main() -> None:
+    """Print the bound of each slice and their geometric mean."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", required=True)
+    parser.add_argument("--trace", type=Path, required=True)
+    parser.add_argument("--itl", type=float, default=0.05, help="seconds")
+    parser.add_argument("--share-long", type=float, default=0.05, help="share of the gaps that may be five times that")
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--slices", type=int, default=4)
+    options = parser.parse_args()
+    device = load_device(options.profile)
+    rows = [(one.prompt_tokens, one.output_tokens) for one in read_trace(options.trace)]
+    rates = []
+    for part in slices_of(rows, options.requests, options.slices):
+        prompt, output = (statistics.fmean(column) for column in zip(*part, strict=True))
+        context = round(sum(p * o + o * o / 2 for p, o in part) / sum(o for _, o in part))
+        usual = bound(device, prompt, output, context, options.itl, 0.0)
+        found = max(usual, bound(device, prompt, output, context, options.itl, options.share_long), key=_rate)
+        rates.append(found.rate)
+        print(f"prompt {prompt:.0f} output {output:.0f}: {usual.rate:.2f} req/s, with long gaps {found}")
+    print(f"geometric mean {statistics.geometric_mean(rates):.2f} req/s")
+
+
+def _rate(steady: Steady) -> float:
+    return steady.rate
+
+
+if __name__ == "__main__":
+    main()
