@@ -354,14 +354,15 @@ class Predictive:
         def mixed(tokens: int) -> float:
             return seconds(tokens, pairs(tokens), n, context)
 
-        target = itl * (1.0 - self._settings.guard(self._times.error))
+        sure = 1.0 - self._settings.guard(self._times.error)
+        target = itl * sure
         target *= 1.0 - self._settings.kv_relief * self._pressure
         if not n:
             tokens = largest(alone, total, target, 0.0) or min(total, 64)
             self._note_rate(tokens, alone(tokens), total)
             return _Choice(tokens, False, alone(tokens))
         if self._may_be_long(itl, age, min(total, work.hurried_tokens)):
-            limit = self._settings.long_share * LONGEST_GAP * itl - age - decodes.seconds
+            limit = self._settings.long_share * sure * LONGEST_GAP * itl - age - decodes.seconds
             tokens = largest(alone, min(total, 2 * self._largest_step), limit, decodes.seconds)
             if tokens and alone(tokens) > 1.5 * itl and self._is_bearable():
                 self._note_rate(tokens, alone(tokens), total)

@@ -10,7 +10,7 @@ from llmserving_engine.planning.feasible import Job
 
 FLOOR: Final = 0.05
 """Share they always have."""
-WAIT: Final = 13.0
+WAIT: Final = 12.0
 """They should have started by so many TTFT targets after arrival."""
 START: Final = 0.5
 """Share from which on more than the floor is given for that: as late as possible, because a lull serves them for nothing."""

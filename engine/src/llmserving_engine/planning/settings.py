@@ -49,7 +49,7 @@ class PredictiveSettings:
     itl_allowance: float = 0.05
     ttft_seconds: float = inf
     rate_share: float = 0.9
-    long_share: float = 0.92
+    long_share: float = 0.88
     long_spacing: float = 1.25
     long_harm: float = 0.5
     long_backlog: float = 0.6
