@@ -29,8 +29,14 @@ class Changes:
     """Will get output from this step and got none from the step before."""
     left: list[str]
     """The other way round; those that departed need not be here."""
+    count: int
+    """How many will get output."""
     unnamed: int = 0
     """Decodes that the step passed over and that are not known by name yet; see ``BatchLedger.name_absent``."""
+
+    def __contains__(self, request_id: str) -> bool:
+        """Whether output will come for the request."""
+        return request_id in self.scheduled and request_id not in self.chunks
 
 
 class BatchLedger:
@@ -85,7 +91,7 @@ class BatchLedger:
             prefill_tokens, decode_tokens, prefill_requests, decode_requests, self._context, attention
         )
         left, self._left = self._left, []
-        changes = Changes(scheduled, composition, chunks, joined, left)
+        changes = Changes(scheduled, composition, chunks, joined, left, len(scheduled) - len(chunks))
         done = tuple(joined)
         if self._absent:
             joined.extend(name for name in self._absent if name in scheduled)

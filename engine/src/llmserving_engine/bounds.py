@@ -99,13 +99,15 @@ class AppliedBounds:
         self.is_gliding = False
         """The lease has run out."""
         self._taken: Desired | None = None
+        self._expires_ns = 0.0
 
     def advance(self, desired: Desired, now_ns: int, step: int) -> Bounds:
         """Take over what is wanted at this step and return it."""
-        self.is_gliding = desired.is_expired(now_ns)
-        if desired is self._taken and not self.is_gliding:
+        if desired is self._taken and now_ns <= self._expires_ns:
             return self.applied
+        self.is_gliding = desired.is_expired(now_ns)
         self._taken = desired
+        self._expires_ns = desired.confirmed_ns + desired.lease_seconds * 1e9
         wanted = desired.bounds_at(now_ns, self.ceilings)
         if wanted != self.applied or self.applied_step == 0:
             self.applied = wanted

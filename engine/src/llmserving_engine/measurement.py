@@ -1,7 +1,6 @@
 """Measurement around each step: what was scheduled, how long it took, who got output and who left; one row for each."""
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Any, Final
 
 from llmserving_engine.batch_ledger import BatchLedger, Changes
@@ -15,29 +14,14 @@ _QUIET_NS: Final = 100_000_000
 """A step that scheduled nothing is reported at most this often."""
 
 
-@dataclass(slots=True, eq=False)
-class _Step:
-    """A step between its scheduling and its output."""
-
-    output: Any
-    changes: Changes
-    row: StepRow
-    """Filled in as far as known."""
-    count: int
-    """How many will get output."""
-
-    def __contains__(self, request_id: str) -> bool:
-        """Whether output will come for the request."""
-        return request_id in self.changes.scheduled and request_id not in self.changes.chunks
-
-
 class Measurement:
     """Rows and heartbeat of one scheduler; used by the engine's thread alone."""
 
     def __init__(self, scheduler: Any, runtime: Runtime, planner: PlannerSlot) -> None:
         self.tracker = RequestTracker()
         self.ledger = BatchLedger(self.tracker.tracks, is_speculative=runtime.decode_tokens > 1)
-        self.in_flight: deque[_Step] = deque()
+        self.in_flight: deque[tuple[Any, Changes, StepRow]] = deque()
+        """Steps whose output has not come: vLLM's ``SchedulerOutput``, what it did, its row as far as known."""
         self.last_completed_ns = 0
         self._scheduler = scheduler
         self._sink = runtime.sink
@@ -68,44 +52,44 @@ class Measurement:
                 output, running, scheduler.requests, now_ns, await_departures=await_departures
             )
         else:
-            changes = Changes({}, StepComposition(), set(), [], [])
+            changes = Changes({}, StepComposition(), set(), [], [], 0)
         composition = changes.composition
         pool = scheduler.kv_cache_manager.block_pool
         total = pool.num_gpu_blocks - 1  # the null block serves no request
         applied = self._control.progress.applied.applied
-        row = StepRow(
-            flags=flags,
-            step=number,
-            scheduled_ns=now_ns,
-            completed_ns=0,
-            duration_ns=0,
-            prefill_tokens=composition.prefill_tokens,
-            decode_tokens=composition.decode_tokens,
-            prefill_requests=composition.prefill_requests,
-            decode_requests=composition.decode_requests,
-            decode_context_tokens=0,
-            prefill_attention_tokens=composition.prefill_attention_tokens,
-            padded_tokens=0,
-            running=len(running),
-            waiting=scheduler.get_request_counts()[1],
-            overdue_waiting=0,
-            finished=0,
-            preempted=self._preempted,
-            kv_blocks_used=total - pool.get_num_free_blocks(),
-            kv_blocks_total=total,
-            max_num_seqs=applied.max_num_seqs,
-            max_num_batched_tokens=applied.max_num_batched_tokens,
-            token_budget=budget,
-            held=max(0, plan.held),
-            oldest_waiting_ns=0,
-            predicted_ns=max(0, plan.predicted_ns),
-            operation_id=self._control.desired.operation_id,
-            trim=plan.trim,
-            gaps=[],
-            first_tokens=[],
+        row = StepRow(  # by position: names cost as much again
+            flags,
+            number,
+            now_ns,
+            0,  # until the output comes: completed, duration
+            0,
+            composition.prefill_tokens,
+            composition.decode_tokens,
+            composition.prefill_requests,
+            composition.decode_requests,
+            0,  # likewise: context
+            composition.prefill_attention_tokens,
+            0,  # unknown: padded tokens
+            len(running),
+            scheduler.get_request_counts()[1],
+            0,  # likewise: overdue, finished
+            0,
+            self._preempted,
+            total - pool.get_num_free_blocks(),
+            total,
+            applied.max_num_seqs,
+            applied.max_num_batched_tokens,
+            budget,
+            max(0, plan.held),
+            0,  # likewise: oldest
+            max(0, plan.predicted_ns),
+            self._control.desired.operation_id,
+            plan.trim,
+            [],
+            [],
         )
         self._preempted = 0
-        self.in_flight.append(_Step(output, changes, row, len(output.num_scheduled_tokens) - len(changes.chunks)))
+        self.in_flight.append((output, changes, row))
         return row
 
     def completed(self, output: Any, engine_outputs: dict[int, Any], now_ns: int) -> None:
@@ -116,10 +100,11 @@ class Measurement:
             engine_outputs: What ``update_from_output`` returned.
             now_ns: When the output came.
         """
-        step = self._take(output)
-        if step is None:
-            return
-        row, changes = step.row, step.changes
+        scheduled: Any = None
+        while scheduled is not output:
+            if not self.in_flight:
+                return
+            scheduled, changes, row = self.in_flight.popleft()
         if changes.unnamed > 0:
             self.ledger.name_absent(self._scheduler.running)
         composition = changes.composition
@@ -127,10 +112,10 @@ class Measurement:
         delivered = 0
         for outputs in engine_outputs.values():
             delivered += len(outputs.outputs)
-        if delivered != step.count or self._missed:
-            self._reconcile(step, engine_outputs)
-        if step.count:
-            row.gaps, row.first_tokens = self.tracker.outputs(changes.joined, changes.left, step.count, now_ns)
+        if delivered != changes.count or self._missed:
+            self._reconcile(changes, engine_outputs)
+        if changes.count:
+            row.gaps, row.first_tokens = self.tracker.outputs(changes.joined, changes.left, changes.count, now_ns)
             row.batch_gaps, row.batch_first_tokens = self.tracker.take_batch()
         elif changes.left:
             self._postpone(changes.left)
@@ -140,12 +125,12 @@ class Measurement:
             row.duration_ns = max(0, now_ns - max(row.scheduled_ns, self.last_completed_ns))
             self.last_completed_ns = now_ns
             self._heartbeat.step(row.duration_ns)
-        self.settle_departures(now_ns)
+        if self._scheduler.finished_req_ids:
+            self.settle_departures(now_ns)
         if not is_busy and now_ns - self._last_row_ns < _QUIET_NS:
             return
         self._last_row_ns = now_ns
-        row.overdue_waiting = self.tracker.overdue(now_ns)
-        row.oldest_waiting_ns = self.tracker.oldest_ns(now_ns)
+        row.overdue_waiting, row.oldest_waiting_ns = self.tracker.overdue(now_ns)
         row.finished, self._finished = self._finished, 0
         self._sink.step(row)
         if is_busy and not self._planner.is_plain:
@@ -162,7 +147,7 @@ class Measurement:
             self._planner.tell(self._planner.law.preempted, track)
 
     def settle_departures(self, now_ns: int) -> None:
-        """Report the requests that left since the last look."""
+        """Report the requests in the scheduler's ``finished_req_ids`` that left since the last look."""
         tracks = self.tracker.tracks
         for request_id in self._scheduler.finished_req_ids:
             if request_id not in tracks:  # reported already
@@ -173,35 +158,27 @@ class Measurement:
             track, row = departed
             self._finished += 1
             self.ledger.ceased(track, track.request.num_computed_tokens, is_preempted=False)
-            for step in self.in_flight:
-                if request_id in step:
-                    step.count -= 1
-                    if request_id in step.changes.joined:
-                        step.changes.joined.remove(request_id)
+            for _, changes, _ in self.in_flight:
+                if request_id in changes:
+                    changes.count -= 1
+                    if request_id in changes.joined:
+                        changes.joined.remove(request_id)
             self._sink.request(row)
             self._planner.tell(self._planner.law.departed, track)
 
-    def _take(self, output: Any) -> _Step | None:
-        while self.in_flight:
-            step = self.in_flight.popleft()
-            if step.output is output:
-                return step
-        return None
-
     def _postpone(self, left: list[str]) -> None:
         if self.in_flight:
-            self.in_flight[0].changes.left.extend(left)
+            self.in_flight[0][1].left.extend(left)
         else:
             self.ledger.postpone(left)
 
-    def _reconcile(self, step: _Step, engine_outputs: dict[int, Any]) -> None:
+    def _reconcile(self, changes: Changes, engine_outputs: dict[int, Any]) -> None:
         """Not everybody who should have got output did (stale output dropped, a streaming session paused)."""
         got = {item.request_id for outs in engine_outputs.values() for item in outs.outputs if item.new_token_ids}
-        expected = {name for name in step.changes.scheduled if name in step and name in self.tracker.tracks}
+        expected = {name for name in changes.scheduled if name in changes and name in self.tracker.tracks}
         missing = expected - got
-        changes = step.changes
         joined = set(changes.joined) | (self._missed & got)
         changes.joined = sorted(joined - missing)
         changes.left = [*changes.left, *(missing - self._missed)]
-        step.count = len(got)
+        changes.count = len(got)
         self._missed = (self._missed | missing) - got

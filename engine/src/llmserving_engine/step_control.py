@@ -74,8 +74,11 @@ class StepControl:
         self.runtime.heartbeat.beat(now_ns)
         self._step += 1
         self._control.progress.step = self._step
-        self.measurement.settle_departures(now_ns)
-        self.measurement.ledger.name_absent(self.scheduler.running)
+        measurement = self.measurement
+        if self.scheduler.finished_req_ids:
+            measurement.settle_departures(now_ns)
+        if measurement.in_flight:
+            measurement.ledger.name_absent(self.scheduler.running)
         self._flags = 0
         if self._control.contract.mode == MODE_OBSERVE:
             self._flags = _OBSERVE_ONLY
@@ -129,7 +132,8 @@ class StepControl:
         progress.running = row.running
         if row.flags & _OBSERVE_ONLY:
             return
-        progress.applied.observe(row.running, output.total_num_scheduled_tokens)
+        if progress.applied.effective is not progress.applied.applied:
+            progress.applied.observe(row.running, output.total_num_scheduled_tokens)
         if self._prefill_possible:
             self._guard.progressed(self._memory_free, row.prefill_tokens)
             if not row.prefill_tokens:
@@ -141,7 +145,8 @@ class StepControl:
         """A step's output came: note the time, and who left before it."""
         self._update_ns = now_ns = self._clock.monotonic_ns()
         self.runtime.heartbeat.beat(now_ns)
-        self.measurement.settle_departures(now_ns)
+        if self.scheduler.finished_req_ids:
+            self.measurement.settle_departures(now_ns)
 
     def after_update(self, output: Any, engine_outputs: dict[int, Any]) -> None:
         """Report the step whose results came: its ``SchedulerOutput`` and what ``update_from_output`` returned."""

@@ -178,7 +178,8 @@ class RequestTracker:
             return
         track.gaps += end - track.stream_start
         track.gaps_over_target += self._log.over - track.stream_over
-        track.max_gap_ns = max(track.max_gap_ns, self._log.longest_since(track.stream_start))
+        longest_ns = self._log.longest_since(track.stream_start)
+        track.max_gap_ns = max(track.max_gap_ns, longest_ns)
         track.stream_start = -1
         self._batch_streaming -= track.request_class is _BATCH
 
@@ -188,15 +189,13 @@ class RequestTracker:
         """Count against other targets from now on."""
         self._targets = targets
 
-    def overdue(self, now_ns: int) -> int:
-        """Requests that have had no token for longer than the TTFT target since they arrived."""
-        ttft_ns = self._targets.ttft_ns
-        return self._waiting.arrived_before(now_ns - ttft_ns) if ttft_ns else 0
-
-    def oldest_ns(self, now_ns: int) -> int:
-        """Age of the first to arrive of those without a first token; 0 when there is none."""
-        arrival_ns = self._waiting.first_arrival_ns()
-        return 0 if arrival_ns is None else max(0, now_ns - arrival_ns)
+    def overdue(self, now_ns: int) -> tuple[int, int]:
+        """Those without a first token for longer than the TTFT target, and the age of the first to arrive (0: none)."""
+        waiting, ttft_ns = self._waiting, self._targets.ttft_ns
+        arrival_ns = waiting.first_arrival_ns()
+        if arrival_ns is None:
+            return 0, 0
+        return waiting.arrived_before(now_ns - ttft_ns) if ttft_ns else 0, max(0, now_ns - arrival_ns)
 
 
 def _count(into: dict[int, int], bucket: int, count: int) -> None:

@@ -6,7 +6,6 @@ slots. A step costs as much as it lasted, and there are never more slots than re
 """
 
 from collections import OrderedDict
-from itertools import repeat
 from typing import Final
 
 SLOT_NS: Final = 5_000_000
@@ -40,13 +39,13 @@ class WaitingAges:
     def arrived_before(self, time_ns: int) -> int:
         """How many that wait arrived before a time, whole slots counted; cheap when asked again for a time soon after."""
         slots, last, boundary = self._slots, self._boundary, time_ns // SLOT_NS
-        if boundary == last:
-            return self._overdue
-        if 0 < boundary - last < len(slots):
-            self._overdue += sum(map(slots.get, range(last, boundary), repeat(0)))
-        else:
-            self._overdue = sum(count for slot, count in slots.items() if slot < boundary)
-        self._boundary = boundary
+        if boundary != last:
+            if 0 < boundary - last < len(slots):
+                for slot in range(last, boundary):
+                    self._overdue += slots.get(slot, 0)
+            else:
+                self._overdue = sum(count for slot, count in slots.items() if slot < boundary)
+            self._boundary = boundary
         return self._overdue
 
     def first_arrival_ns(self) -> int | None:

@@ -97,14 +97,13 @@ def test_requests_without_a_token_for_longer_than_the_target_are_overdue_all_at_
     tracker.set_targets(Targets(ttft_ns=100 * MILLISECOND))
     for index in range(1000):
         tracker.arrive(request(str(index)), 0, WALL)
-    assert tracker.overdue(90 * MILLISECOND) == 0
-    assert tracker.overdue(200 * MILLISECOND) == 1000
-    assert tracker.oldest_ns(200 * MILLISECOND) == 200 * MILLISECOND
+    assert tracker.overdue(90 * MILLISECOND) == (0, 90 * MILLISECOND)
+    assert tracker.overdue(200 * MILLISECOND) == (1000, 200 * MILLISECOND)
     tracker.outputs(["0"], [], 1, 200 * MILLISECOND)
     tracker.depart("0", 210 * MILLISECOND)
     tracker.depart("1", 210 * MILLISECOND)
-    assert tracker.overdue(210 * MILLISECOND) == 998
+    assert tracker.overdue(210 * MILLISECOND)[0] == 998
     tracker.set_targets(Targets(ttft_ns=300 * MILLISECOND))
-    assert tracker.overdue(210 * MILLISECOND) == 0
+    assert tracker.overdue(210 * MILLISECOND)[0] == 0
     tracker.set_targets(Targets())
-    assert tracker.overdue(10**12) == 0
+    assert tracker.overdue(10**12)[0] == 0
