@@ -22,10 +22,10 @@ DEVICE = "rtxpro6000-llama-3.1-8b"
 
 
 def test_live_bounds_are_obeyed_under_traffic_and_no_request_fails(simulated_server: VLLMServer) -> None:
-    load = [Arrival(0.0, 40, 250) for _ in range(100)]
+    load = [Arrival(0.0, 40, 250) for _ in range(300)]  # more than are served until the last change
     report = asyncio.run(move_bounds_under_load(simulated_server, load, (32, 4, 16, 2, 64)))
     assert report.failed == []
-    assert len(report.records) == 100
+    assert len(report.records) == 300
     assert all(change.obeyed for change in report.changes), report.changes
     assert [change.max_num_seqs for change in report.changes if change.waiting] == [32, 4, 16, 2, 64][:4]
     state = simulated_server.call("GET", "/v1/runtime_config")

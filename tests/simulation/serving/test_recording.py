@@ -33,6 +33,10 @@ BUSIEST = 4.0
 @pytest.fixture(scope="module")
 def made(simulated_server: VLLMServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """The recording, and the load average per core while it was made."""
+    # Other tests of this server leave their bounds behind.
+    simulated_server.call(
+        "PATCH", "/v1/runtime_config", {"operation_id": 1000, "max_num_seqs": 64, "max_num_batched_tokens": 1024}
+    )
     load = LoadPlan(kind="conversation", requests=60, rate=4.0, seed=0)
     plan = RecordPlan(simulated_server.url, load, ceilings=Ceilings(64, 1024), card="simulated")
     recorded = asyncio.run(record(plan))
