@@ -1,12 +1,12 @@
 """What is missing for tests on a GPU is said in one line."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from llmserving_agent.sensors.nvml import NVMLUnavailableError
+from llmserving_agent.sensors.nvml import NVML, NVMLUnavailableError
 from llmserving_api.control import DeviceMemory
 from llmserving_lab.serving import gpu
 from llmserving_lab.serving.gpu import GPUUnavailableError, cuda_vllm_version, first_card, main, profiles_for
@@ -19,7 +19,9 @@ CARDS = tuple(
 )
 
 
-class PlayedNVML:
+class PlayedNVML(NVML):
+    """Without a driver."""
+
     def __init__(self, cards: Sequence[DeviceMemory] = CARDS) -> None:
         self._cards = {card.uuid: card for card in cards}
         self.closed = False
@@ -34,13 +36,13 @@ class PlayedNVML:
         self.closed = True
 
 
-def no_driver() -> PlayedNVML:
+def no_driver() -> NVML:
     raise NVMLUnavailableError("NVML: NVML Shared Library Not Found")
 
 
 def test_the_first_card_is_taken_and_nvml_is_left_closed() -> None:
     played = PlayedNVML()
-    assert first_card(lambda: played).uuid == "GPU-a"  # type: ignore[arg-type,return-value]
+    assert first_card(lambda: played).uuid == "GPU-a"
     assert played.closed
 
 
@@ -51,7 +53,7 @@ def test_the_first_card_is_taken_and_nvml_is_left_closed() -> None:
         (lambda: PlayedNVML(()), "no NVIDIA GPU here: NVML shows none"),
     ],
 )
-def test_a_machine_without_a_card_is_told_so(open_nvml, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_machine_without_a_card_is_told_so(open_nvml: Callable[[], NVML], message: str) -> None:
     with pytest.raises(GPUUnavailableError, match=f"^{message}$"):
         first_card(open_nvml)
 
