@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,12 @@ from llmserving_agent.sensors.gpu import EngineGPU
 from llmserving_agent.sensors.nvml import NVML
 from llmserving_agent.sensors.relay import Relay
 from llmserving_api.control import PATH_DEVICE, DeviceReport
-from llmserving_api.policy import Limits, Policy, Target, Targets
-from llmserving_lab.serving.agent import CPU_LIMIT_RATIO, RSS_LIMIT_BYTES, AgentProcess
+from llmserving_fakes.beside import agent_under_load
+from llmserving_lab.serving.agent import CPU_LIMIT_RATIO, RSS_LIMIT_BYTES
 from llmserving_lab.serving.bounds import move_bounds_under_load
 from llmserving_lab.serving.gpu import GPUHost
 from llmserving_lab.serving.server import VLLMServer
 from llmserving_lab.traces.arrival import Arrival
-from llmserving_lab.traffic.client import Endpoint, send_load
-from llmserving_lab.traffic.record import RequestRecord
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
@@ -62,25 +59,13 @@ def test_live_bounds_are_obeyed_under_traffic_and_no_request_fails(live_server: 
 def test_the_agent_beside_the_engine_stays_within_its_limits(
     live_server: VLLMServer, host: GPUHost, tmp_path: Path, output: Path
 ) -> None:
-    policy = Policy(
-        revision=1,
-        namespace="default",
-        name="check",
-        sla=Targets(inter_token_latency=Target(percentile=95, target_seconds=0.05)),
-        max_num_seqs=Limits(min=8, max=64),
-        max_num_batched_tokens=Limits(min=256, max=1024),
-    )
     load = [Arrival(0.05 * index, 200, 100) for index in range(400)]
-    records: list[RequestRecord] = []
-    with AgentProcess(live_server, tmp_path / "agent", policy, host.environment) as agent:
-        time.sleep(5.0)  # its start is not what is measured
-        agent.start_measuring()
-        endpoint = Endpoint(live_server.url, "m")
-        asyncio.run(send_load(load, endpoint, records.append, start=time.monotonic()))
-        usage, status = agent.usage(), agent.status()
+    served = agent_under_load(live_server, tmp_path / "agent", host.environment, load, start_seconds=5.0)
+    usage, status = served.usage, served.status
     (output / "agent.json").write_text(json.dumps({"cpu_ratio": usage.cpu_ratio, "rss_bytes": usage.rss_bytes}) + "\n")
     print(f"\nagent: {usage.cpu_ratio:.2%} of a core, {usage.rss_bytes / 2**20:.0f} MiB resident")
-    assert [record.error for record in records if record.error] == []
+    assert [record.error for record in served.records if record.error] == []
+    assert len(served.records) == len(load)
     assert status.gpu.source == "nvml"
     assert [device.uuid for device in status.gpu.devices] == [host.card.uuid]
     assert usage.cpu_ratio <= CPU_LIMIT_RATIO
