@@ -57,24 +57,17 @@ class Desired:
     targets: Targets = field(default_factory=Targets)
     shed: Shed | None = None
 
-    def lease_remaining_seconds(self, now_ns: int) -> float:
-        """Seconds until the lease runs out; 0 when it has."""
-        return max(0.0, self.lease_seconds - (now_ns - self.confirmed_ns) / 1e9)
-
-    def expired_seconds(self, now_ns: int) -> float:
-        """Seconds since the lease ran out; 0 while it holds."""
-        return max(0.0, (now_ns - self.confirmed_ns) / 1e9 - self.lease_seconds)
-
-    def is_expired(self, now_ns: int) -> bool:
-        """Whether the lease has run out."""
-        return now_ns - self.confirmed_ns > self.lease_seconds * 1e9
+    @property
+    def expires_ns(self) -> int:
+        """When the lease runs out; it holds up to and including this time."""
+        return self.confirmed_ns + round(self.lease_seconds * 1e9)
 
     def bounds_at(self, now_ns: int, ceilings: Bounds) -> Bounds:
         """The bounds to apply: as requested under the lease, afterwards on the way to the fallback."""
-        expired = self.expired_seconds(now_ns)
-        if expired <= 0.0:
+        expired_ns = now_ns - self.expires_ns
+        if expired_ns <= 0:
             return self.requested.clamped(ceilings)
-        share = min(1.0, expired / GLIDE_SECONDS)
+        share = min(1.0, expired_ns / 1e9 / GLIDE_SECONDS)
         return Bounds(
             _between(self.requested.max_num_seqs, self.fallback.max_num_seqs, share),
             _between(self.requested.max_num_batched_tokens, self.fallback.max_num_batched_tokens, share),
@@ -99,15 +92,14 @@ class AppliedBounds:
         self.is_gliding = False
         """The lease has run out."""
         self._taken: Desired | None = None
-        self._expires_ns = 0.0
+        self._expires_ns = 0
 
     def advance(self, desired: Desired, now_ns: int, step: int) -> Bounds:
         """Take over what is wanted at this step and return it."""
         if desired is self._taken and now_ns <= self._expires_ns:
             return self.applied
-        self.is_gliding = desired.is_expired(now_ns)
-        self._taken = desired
-        self._expires_ns = desired.confirmed_ns + desired.lease_seconds * 1e9
+        self._taken, self._expires_ns = desired, desired.expires_ns
+        self.is_gliding = now_ns > self._expires_ns
         wanted = desired.bounds_at(now_ns, self.ceilings)
         if wanted != self.applied or self.applied_step == 0:
             self.applied = wanted

@@ -121,7 +121,7 @@ class ControlState:
         desired, contract = self.desired, self.contract
         applied = self.progress.applied
         running = self.progress.running
-        remaining = desired.lease_remaining_seconds(now_ns)
+        remaining = max(0.0, (desired.expires_ns - now_ns) / 1e9)
         effective = applied.effective
         targets = desired.targets
         return {

@@ -38,6 +38,18 @@ def test_under_the_lease_the_bounds_are_as_requested_and_after_the_glide_as_the_
     assert middle == Bounds(45, 1024)  # equal ratios in equal times: the geometric mean
 
 
+def test_the_lease_holds_up_to_the_time_it_expires():
+    asked, fallback = Bounds(8, 512), Bounds(256, 2048)
+    desired = Desired(requested=asked, fallback=fallback, lease_seconds=0.1, confirmed_ns=SECOND)
+    assert desired.expires_ns == SECOND + SECOND // 10
+    keeper = AppliedBounds(Bounds(512, 8192))
+    assert keeper.advance(desired, desired.expires_ns, 1) == asked
+    assert not keeper.is_gliding
+    keeper.advance(desired, desired.expires_ns + 1, 2)
+    assert keeper.is_gliding
+    assert keeper.advance(desired, desired.expires_ns + SECOND, 3) != asked
+
+
 def test_bounds_are_effective_once_a_step_has_kept_both():
     keeper = AppliedBounds(Bounds(512, 8192))
     first, second = Bounds(100, 1000), Bounds(10, 100)
