@@ -130,10 +130,10 @@ class Predictive:
         if track.request_class is not RequestClass.BATCH:
             self._room_until = track.arrival_ns * 1e-9 + ROOM_SECONDS
         self._has_priorities |= request.priority != 0
-        if track.first_token_ns:
+        if track.first_token_ns or track.decoding:
             self._stream.join(request.request_id)
-            return
-        self._enter(track, waiting=track.first_scheduled_ns == 0)
+        if not track.decoding:
+            self._enter(track, resumed=track.first_token_ns > 0)
 
     def departed(self, track: Track) -> None:
         """A request ended: learn its length, forget it."""
@@ -155,18 +155,20 @@ class Predictive:
         old = self._jobs.pop(request_id, None)
         if old is not None:
             self._order.discard(old)
-        self._enter(track, waiting=True, resumed=track.first_token_ns > 0)
+        self._enter(track, resumed=track.first_token_ns > 0)
 
-    def _enter(self, track: Track, *, waiting: bool, resumed: bool = False) -> None:
+    def _enter(self, track: Track, *, resumed: bool = False) -> Job:
+        """Note a request that has tokens to compute; those that run already are told from `view.prefilling`."""
         request = track.request
         arrival = track.arrival_ns * 1e-9
         is_batch = track.request_class is RequestClass.BATCH
         job = Job(
             request, 2 * request.priority + is_batch, arrival, request.num_tokens, track,
-            resumed=resumed, hurried=not is_batch, waiting=waiting,
+            resumed=resumed, hurried=not is_batch,
         )  # fmt: skip
         self._jobs[request.request_id] = job
         self._order.add(job)
+        return job
 
     # A step
 
@@ -218,12 +220,15 @@ class Predictive:
         self._itl = view.targets.itl_ns * 1e-9 or NO_TARGET_SECONDS
         for request_id, request in view.prefilling.items():
             job = self._jobs.get(request_id)
+            if job is not None and not job.resumed and job.tokens < request.num_tokens:
+                self._order.discard(job)  # its first token came after it was preempted: a stream waits for it now
+                job = None
             if job is None:  # it has tokens to compute whatever we thought of it: never leave it out
-                self._enter(view.tracks[request_id], waiting=False, resumed=True)
-            else:
-                job.waiting = False
-                # A preempted request whose last token was still under way has one more than when it was preempted.
-                job.tokens = max(job.tokens, request.num_tokens)
+                track = view.tracks.get(request_id) or Track(request, view.now_ns)
+                job = self._enter(track, resumed=track.first_token_ns > 0)
+            elif job.resumed:  # the last token before it was preempted may have come since
+                job.tokens = request.num_tokens
+            job.waiting = False
         for job in self._granted:
             request = job.request
             if job.standing is not Standing.GONE and request.num_computed_tokens >= job.tokens:

@@ -34,7 +34,7 @@ class Stream:
     Attributes:
         decode_steps: Steps with decodes that came back.
         long_gaps: Those among them that ended a gap above the target.
-        last_decode: When the newest of them came back.
+        last_decode: When the newest of them came back; 0: none has yet.
         joins: `(decode_steps, long_gaps)` when a request got its first token, by request id.
     """
 
@@ -43,7 +43,6 @@ class Stream:
     last_decode: float = 0.0
     joins: dict[str, tuple[int, int]] = field(default_factory=dict)
     flights: deque[Flight] = field(default_factory=deque)
-    _last_long: int = 0
 
     def join(self, request_id: str) -> None:
         """A request gets its first token in the step now in flight."""
@@ -55,7 +54,7 @@ class Stream:
 
     def start(self, now: float) -> tuple[float, float]:
         """When a step scheduled now will begin on the device, and the time of the decodes' last tokens by then."""
-        time, last = now, self.last_decode
+        time, last = now, self.last_decode or now
         end = 0.0
         for flight in self.flights:
             end = max(flight.start, end) + flight.seconds
@@ -83,7 +82,7 @@ class Stream:
             self.flights[0] = replace(self.flights[0], start=now)
         if has_decodes:
             self.decode_steps += 1
-            if now - self.last_decode > target:
+            if now - (self.last_decode or now) > target:
                 self.long_gaps += 1
         if has_decodes or none_before:
             self.last_decode = now

@@ -154,6 +154,7 @@ class Engine:
         victim.blocks = victim.num_computed_tokens = 0
         victim.is_prefill_chunk = False
         self.prefilling.pop(victim.request_id, None)
+        self.tracks[victim.request_id].decoding = False
         self.waiting[victim.request_id] = victim
         self.tracks[victim.request_id].preemptions += 1
         self.planner.preempted(self.tracks[victim.request_id])
@@ -180,6 +181,7 @@ class Engine:
             request.num_output_tokens += 1
             request.token_times.append(self.now)
             track = self.tracks[request.request_id]
+            track.decoding = True
             track.first_token_ns = track.first_token_ns or int(self.now * SECOND)
             if request.num_output_tokens == request.output:
                 request.status = Status.FINISHED_STOPPED
@@ -388,6 +390,27 @@ def test_a_planner_installed_while_the_engine_serves_takes_over_all_requests(ins
     assert len(engine.run()) == 60
 
 
+@pytest.mark.parametrize("has_first_token", [True, False])
+def test_a_planner_installed_while_preempted_requests_wait_takes_them_over(has_first_token: bool):
+    """They are known from before; the new planner's queue offers whom it lists."""
+    engine = Engine([Request(f"r{k}", 0.0, 900, 30) for k in range(3)])
+    while len(engine.running) < 3 or engine.prefilling:
+        engine.step += 1
+        engine._arrivals()
+        engine._one_step()
+    if has_first_token:
+        preempted = engine.preempt()
+    else:
+        preempted = engine.running[-1]
+        preempted.num_output_tokens = engine.tracks[preempted.request_id].first_token_ns = 0
+        engine.preempt()
+    engine.planner = build_predictive(Engine.model())
+    for track in engine.tracks.values():
+        engine.planner.arrived(track)
+    engine.step += 1
+    assert engine.planner.plan(engine.view()).waiting_first == (preempted.request_id,)
+
+
 def test_prompts_in_the_prefix_cache_count_only_by_what_is_left_of_them():
     """Twenty long prompts at once can only all be in time because nearly all of each is cached."""
     requests = [Request(f"r{k}", 0.0, 8000, 3) for k in range(20)]
@@ -422,12 +445,76 @@ def test_a_request_whose_last_token_came_after_it_was_preempted_is_computed_to_i
     assert preempted > 0
 
 
-def test_a_request_being_prefilled_that_the_planner_does_not_know_is_not_left_out():
-    engine = Engine(load(30, 20.0, 1))
+def started(engine: Engine) -> Request:
+    """Step until a prompt is being prefilled."""
     while not engine.prefilling:
         engine.step += 1
         engine._arrivals()
-        engine._one_step() if engine.waiting or engine.running else setattr(engine, "now", engine.pending[0].arrival)
-    forgotten = next(iter(engine.prefilling.values()))
+        if engine.waiting or engine.running:
+            engine._one_step()
+        else:
+            engine.now = engine.pending[0].arrival
+    return next(iter(engine.prefilling.values()))
+
+
+def test_a_request_without_a_first_token_that_the_planner_does_not_know_goes_before_nobody():
+    """Unlike one that was preempted after its first token, whose stream waits."""
+    requests = [Request("long", 0.0, 60_000, 2)] + [Request(f"s{k}", 0.5 + 0.1 * k, 200, 5) for k in range(20)]
+    engine = Engine(requests, blocks=8000)
+    engine.planner.departed(engine.tracks[started(engine).request_id])
+    engine.run()
+    assert all(ttft(one) <= 2.0 for one in requests[1:])
+
+
+def test_a_request_that_is_tracked_by_nobody_is_computed_too():
+    engine = Engine(load(30, 20.0, 1))
+    forgotten = started(engine)
     engine.planner.departed(engine.tracks[forgotten.request_id])
+    engine.step += 1
+    plan = engine.planner.plan(dataclasses.replace(engine.view(), tracks={}))
+    assert plan.token_budget >= forgotten.num_tokens - forgotten.num_computed_tokens
+    assert forgotten.request_id not in plan.parked
+
+
+def preempt_with_its_first_token_under_way(engine: Engine) -> Request:
+    """With asynchronous scheduling the youngest is preempted before its first token has come; then the token comes."""
+    youngest = engine.running[-1]
+    track = engine.tracks[youngest.request_id]
+    first_token_ns, track.first_token_ns, youngest.num_output_tokens = track.first_token_ns, 0, 0
+    assert engine.preempt() is youngest
+    track.first_token_ns, youngest.num_output_tokens = first_token_ns, 1
+    return youngest
+
+
+def test_a_request_preempted_with_its_first_token_under_way_leaves_no_backlog_behind():
+    """It has one token more to compute when it comes back than when it was put back."""
+    engine = Engine([Request("late", 0.0, 3000, 20)])
+    engine.now = 10.0  # its deadline has passed
+    engine._arrivals()
+    while not engine.running or engine.prefilling:
+        engine.step += 1
+        engine._one_step()
+    preempt_with_its_first_token_under_way(engine)
+    assert len(engine.run()) == 1
+    order = engine.planner._order  # type: ignore[attr-defined]
+    assert (order.missed_count, order.missed_tokens) == (0, 0)
+
+
+def test_a_stream_whose_first_token_came_after_it_was_preempted_waits_for_no_other_prompt():
+    engine = Engine([Request("stream", 0.0, 6000, 20)] + [Request(f"s{k}", 10.3, 900, 2) for k in range(60)])
+    engine.now = 10.0  # its deadline has passed, those of the others have not
+    while not engine.running or engine.prefilling:
+        engine.step += 1
+        engine._arrivals()
+        engine._one_step()
+    stream = preempt_with_its_first_token_under_way(engine)
+    before = engine.now
+    engine.now = max(engine.now, 10.31)
+    engine.run()
+    assert stream.token_times[1] - before < 0.5
+
+
+def test_a_request_being_prefilled_that_the_planner_does_not_know_is_not_left_out():
+    engine = Engine(load(30, 20.0, 1))
+    engine.planner.departed(engine.tracks[started(engine).request_id])
     assert len(engine.run(20_000)) == 30

@@ -21,6 +21,13 @@ def test_a_step_that_came_back_tells_the_true_time():
     assert stream.decode_steps == 1
 
 
+def test_before_the_first_decode_came_back_nobody_has_waited_for_a_token():
+    stream = Stream()
+    assert stream.start(500.0) == (500.0, 500.0)
+    stream.landed(1, 500.02, has_decodes=True, none_before=False, target=0.05)
+    assert stream.long_gaps == 0
+
+
 def test_steps_that_never_came_back_are_forgotten():
     stream = Stream()
     for step in range(1, 4):
