@@ -108,7 +108,6 @@ class Predictive:
         self._lengths = OutputLengths()
         self._jobs: dict[str, Job] = {}
         self._granted: list[Job] = []
-        self._had_decodes: dict[int, int] = {}
         self._room_until = 0.0
         self._has_priorities = False
         self._rate = 0.0
@@ -176,7 +175,7 @@ class Predictive:
         """Decide the coming step."""
         self._settle(view)
         itl = self._itl
-        start, last_decode = self._stream.start(view.now_ns * 1e-9)
+        start, last_decode = self._stream.start(view.now_ns * 1e-9, view.in_flight_steps)
         rate = self._served_rate() * self._settings.rate_share or UNKNOWN_RATE
         self._order.refresh(start, rate, self._ttft(view))
         decodes = self._decodes(view)
@@ -196,7 +195,6 @@ class Predictive:
             done.step,
             done.completed_ns * 1e-9,
             has_decodes=held.decode_requests > 0,
-            none_before=self._had_decodes.pop(done.step, 0) == 0,
             target=self._itl,
         )
         if done.duration_ns:
@@ -418,9 +416,8 @@ class Predictive:
         n = len(decodes)
         cap = view.bounds.max_num_seqs
         per_decode = view.decode_tokens
-        self._had_decodes[view.step] = n
         has_decodes = n > 0 and (choice.beside_decodes or not choice.tokens)
-        self._stream.launched(view.step, start, choice.seconds, has_decodes=has_decodes)
+        self._stream.launched(view.step, start, choice.seconds, has_decodes=has_decodes, none_before=n == 0)
         nanoseconds = int(choice.seconds * 1e9)
         held = self._order.late_count + self._order.missed_count
         prefilling = view.prefilling

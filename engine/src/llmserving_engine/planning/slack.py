@@ -9,7 +9,7 @@ gap of those it may have.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from llmserving_engine.planning.lengths import OutputLengths
 
@@ -17,14 +17,23 @@ LONGEST_GAP = 5.0
 """No gap of a good request exceeds this many times its target."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Flight:
-    """A planned step that has not come back."""
+    """A planned step that has not come back.
+
+    Attributes:
+        step: Its number.
+        start: When it begins on the device.
+        seconds: What it takes, as predicted.
+        has_decodes: Whether decodes get tokens.
+        none_before: Whether nobody decodes before it, so that the streams begin with it.
+    """
 
     step: int
     start: float
     seconds: float
     has_decodes: bool
+    none_before: bool = False
 
 
 @dataclass(slots=True)
@@ -52,34 +61,46 @@ class Stream:
         """A request ended."""
         self.joins.pop(request_id, None)
 
-    def start(self, now: float) -> tuple[float, float]:
-        """When a step scheduled now will begin on the device, and the time of the decodes' last tokens by then."""
+    def start(self, now: float, in_flight: int) -> tuple[float, float]:
+        """When a step scheduled now will begin on the device, and the time of the decodes' last tokens by then.
+
+        Args:
+            now: Engine time in seconds.
+            in_flight: Steps scheduled that have not come back; of one that held nothing it is not said when it does.
+        """
+        flights = self.flights
+        while len(flights) > in_flight:
+            flights.popleft()
         time, last = now, self.last_decode or now
         end = 0.0
-        for flight in self.flights:
+        for flight in flights:
             end = max(flight.start, end) + flight.seconds
             if flight.has_decodes:
                 last = end
         return max(time, end), last
 
-    def launched(self, step: int, start: float, seconds: float, *, has_decodes: bool) -> None:
-        """A step was planned."""
-        self.flights.append(Flight(step, start, seconds, has_decodes))
+    def launched(
+        self, step: int, start: float, seconds: float, *, has_decodes: bool, none_before: bool = False
+    ) -> None:
+        """A step was planned; see `Flight`."""
+        self.flights.append(Flight(step, start, seconds, has_decodes, none_before))
 
-    def landed(self, step: int, now: float, *, has_decodes: bool, none_before: bool, target: float) -> None:
+    def landed(self, step: int, now: float, *, has_decodes: bool, target: float) -> None:
         """A step came back.
 
         Args:
             step: Its number.
             now: When.
             has_decodes: Whether decodes got tokens.
-            none_before: Whether nobody decoded when it was planned, so that the streams begin with it.
             target: Inter-token target in seconds.
         """
-        while self.flights and self.flights[0].step <= step:
-            self.flights.popleft()
-        if self.flights:  # it began when this one ended, not when that was predicted: errors must not add up
-            self.flights[0] = replace(self.flights[0], start=now)
+        flights = self.flights
+        none_before = False
+        while flights and flights[0].step <= step:
+            flight = flights.popleft()
+            none_before = flight.step == step and flight.none_before
+        if flights:  # it began when this one ended, not when that was predicted: errors must not add up
+            flights[0].start = now
         if has_decodes:
             self.decode_steps += 1
             if now - (self.last_decode or now) > target:
