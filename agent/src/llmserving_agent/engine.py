@@ -133,10 +133,10 @@ class Engine:
         config = self.config
         if config is None or self._in_flight is not None:
             return None
-        setting = setting_of(policy, config, share)
         is_new = policy.revision != self._decided_revision
         if not is_new and now < self._decide_due:
             return None
+        setting = setting_of(policy, config, share)
         self._decide_due = now + DECIDE_SECONDS
         self._decided_revision = policy.revision
         window = self.window(now, gpu)

@@ -10,11 +10,12 @@ from prometheus_client.registry import Collector
 from llmserving_agent.engine import Engine
 from llmserving_agent.loop import AgentLoop
 from llmserving_agent.signals.attainment import SLACounts, shifted
-from llmserving_agent.totals import Buckets
+from llmserving_agent.totals import CLASS_NAMES, Buckets
 from llmserving_api import series
 from llmserving_api.control import Bounds, ContractMode
 from llmserving_api.latency import Counts, quantile_seconds
 from llmserving_api.policy import Mode, Policy, Target
+from llmserving_api.telemetry import RequestClass
 
 PERCENTILES = (50, 95, 99)
 GPU_SOURCES = ("nvml", "relay", "none")
@@ -54,10 +55,10 @@ class LoopCollector(Collector):
             arrived = counts.requests + engine.measured.overdue_waiting(now)
             if arrived:
                 attained.append((labels, counts.good / arrived))
-                by_class.append(((*labels, "interactive"), counts.good / arrived))
-            batch = engine.measured.batch.total
-            if batch.requests:
-                by_class.append(((*labels, "batch"), batch.good / batch.requests))
+                by_class.append(((*labels, CLASS_NAMES[RequestClass.INTERACTIVE]), counts.good / arrived))
+            batch = engine.measured.batch.total.good_share
+            if batch is not None:
+                by_class.append(((*labels, CLASS_NAMES[RequestClass.BATCH]), batch))
         yield _gauge(series.LATENCY_OBSERVED, observed)
         yield _gauge(series.ATTAINMENT, attained)
         yield _gauge(series.CLASS_ATTAINMENT, by_class)

@@ -92,6 +92,7 @@ class AgentLoop:
         """Read every sensor."""
         with self._timed("policy"):
             self.policy = self._policy_source.read(now)
+        self.front_end = self._front_end_sensor.read()
         with self._timed("telemetry"):
             for rank, telemetry in self._telemetry.read().items():
                 engine = self.engine(rank)
@@ -100,7 +101,6 @@ class AgentLoop:
                 engine.sense(telemetry, now)
         with self._timed("gpu"):
             self.gpu = self._gpu_sensor.read(now)
-        self.front_end = self._front_end_sensor.read()
 
     def decide(self, now: float) -> tuple[Actuation, ...]:
         """Decide for every rank that is due; the changes to carry out."""

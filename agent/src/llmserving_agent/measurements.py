@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from llmserving_agent.laws.protocol import GPUMemory, Window
 from llmserving_agent.sensors.ports import Telemetry
 from llmserving_agent.setting import in_force
-from llmserving_agent.signals.attainment import JudgeBy, SLAWindow
+from llmserving_agent.signals.attainment import JudgeBy, SLAWindow, verdict_on
 from llmserving_agent.signals.epoch import Epoch
 from llmserving_agent.signals.feasibility import Feasibility
 from llmserving_agent.signals.lengths import LengthStatistics
@@ -17,7 +17,7 @@ from llmserving_agent.signals.smoothing import Ewma
 from llmserving_agent.signals.step_cost import StepCost
 from llmserving_agent.totals import EngineTotals
 from llmserving_api.control import RuntimeConfig
-from llmserving_api.telemetry import MoreRecord, RequestClass, RequestRecord, StepFlag, StepRecord
+from llmserving_api.telemetry import MoreRecord, Pairs, RequestClass, RequestRecord, StepFlag, StepRecord
 
 MAX_STEPS = 2000
 """Step records kept for a law that learns from each of them."""
@@ -69,9 +69,10 @@ class Measurements:
             elif isinstance(record, RequestRecord):
                 self._left += 1
                 self._lengths.add(record)
-                verdict = self._sla_of(record.request_class).add_request(record, self.judge_by)
+                verdict = verdict_on(record, self.judge_by)
+                self._sla_of(record.request_class).add_request(record, verdict)
                 if record.request_class != RequestClass.BATCH:
-                    self._lately.add_request(record, self.judge_by)
+                    self._lately.add_request(record, verdict)
                 if self._counts(record.finished_ns):
                     self.totals.add_result(record.request_class, verdict)
                     self.totals.relegated += bool(record.relegated)
@@ -92,8 +93,8 @@ class Measurements:
         if self._counts(record.completed_ns):
             self.totals.add(record)
         self.sla.add_step(at, record.first_tokens, record.gaps)
-        firsts = sum(count for _, count in record.first_tokens)
-        self._lengths.add_outputs(firsts + sum(count for _, count in record.gaps))
+        firsts = _counted(record.first_tokens)
+        self._lengths.add_outputs(firsts + _counted(record.gaps))
         if previous is not None and record.completed_ns > previous.completed_ns:
             arrived = firsts + self._further_firsts + record.waiting - previous.waiting
             rate = arrived / (record.completed_ns - previous.completed_ns) * 1e9
@@ -101,9 +102,9 @@ class Measurements:
         self._further_firsts = 0
 
     def _more(self, record: MoreRecord) -> None:
-        firsts = sum(count for _, count in record.first_tokens)
+        firsts = _counted(record.first_tokens)
         self._further_firsts += firsts
-        self._lengths.add_outputs(firsts + sum(count for _, count in record.gaps))
+        self._lengths.add_outputs(firsts + _counted(record.gaps))
         if record.request_class != RequestClass.BATCH:
             self._epoch.add_more(record)
         if self.last_step is not None:
@@ -132,6 +133,7 @@ class Measurements:
         self._lengths.restart()
         self._steps.clear()
         self._feasibility, self._cost, self._arrivals = Feasibility(), StepCost(), Ewma(ARRIVALS_SECONDS)
+        self._lately = SLAWindow(LATELY_SECONDS)
 
     def forget_steps(self) -> None:
         """A law has taken the step records it was shown."""
@@ -159,7 +161,7 @@ class Measurements:
             idle_step_seconds=self._feasibility.idle_step_seconds or (None if cost is None else cost.idle),
             seconds_per_decode=None if cost is None else cost.each_decode,
             gpu=gpu,
-            good_share=self._lately.total.good / self._lately.total.requests if self._lately.total.requests else None,
+            good_share=self._lately.total.good_share,
             planner=config.planner,
             steps=tuple(self._steps),
         )
@@ -191,3 +193,7 @@ class Measurements:
     def is_feasible(self) -> bool | None:
         """Whether an idle engine could meet the targets; None while that is not known."""
         return self._feasibility.verdict(self.judge_by, self._lengths.statistics())
+
+
+def _counted(pairs: Pairs) -> int:
+    return sum(count for _, count in pairs)

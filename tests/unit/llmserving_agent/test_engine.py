@@ -265,6 +265,7 @@ def test_batch_requests_are_measured_apart_and_move_nothing() -> None:
     assert engine.measured.batch.total.missed == 1
     assert sum(engine.measured.batch.total.ttft.values()) == 50
     assert engine.measured.overdue_waiting(60.0) == 0
+    assert window.good_share is None
     # What is not a latency counts for all: first tokens that vLLM counts too, lengths, arrivals.
     assert engine.totals.first_tokens == 50
     assert window.lengths.finished == 1
@@ -278,6 +279,22 @@ def test_a_request_of_an_unknown_class_counts_as_one_of_the_others_and_is_told()
     assert engine.measured.sla.total.good == 1
     assert engine.totals.results["good"] == 1
     assert engine.totals.class_results["unknown", "good"] == 1
+
+
+def test_a_law_sees_the_share_of_good_requests_of_the_last_seconds_and_of_this_engine() -> None:
+    engine = adopted()
+    engine.judge(policy(), NO_SHARE)
+    late, good = (
+        RequestRecord(Ended.FINISHED, 0, at, 100, 0, 9, 8, 0, 0, 0, 0, 0, ttft, 10.0, 0.1, 0.02)
+        for at, ttft in ((10**9, 9.0), (10 * 10**9, 0.1))
+    )
+    sense(engine, late, good, now=10.0)
+    assert engine.window(10.0).good_share == 0.5
+    sense(engine, now=17.0)
+    assert engine.window(17.0).good_share == 1.0
+    assert engine.measured.sla.total.requests == 2
+    sense(engine, now=17.1, restarted=True)
+    assert engine.window(17.2).good_share is None
 
 
 def test_a_new_engine_is_measured_anew_and_the_users_latencies_are_kept() -> None:

@@ -7,6 +7,7 @@ at bounded memory. A request is judged by the targets in force when it leaves.
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Literal
 
 from llmserving_api.latency import Counts, bucket_of, merge, value_seconds
 from llmserving_api.policy import Target
@@ -16,6 +17,8 @@ FINE_SECONDS = 600
 COARSE_WIDTH = 60
 LONGEST_GAP = 5.0
 """A request with a gap beyond this multiple of the target is not good, whatever its percentile."""
+
+Verdict = Literal["good", "missed", "failed", "aborted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,15 @@ def is_good(record: RequestRecord, targets: JudgeBy) -> bool:
     return True
 
 
+def verdict_on(record: RequestRecord, targets: JudgeBy) -> Verdict:
+    """What a request that left counts as: an aborted one as nothing, a failed one as a miss."""
+    if record.outcome is Outcome.ABORTED:
+        return "aborted"
+    if record.outcome is Outcome.FAILED:
+        return "failed"
+    return "good" if is_good(record, targets) else "missed"
+
+
 @dataclass(slots=True)
 class SLACounts:
     """Counts of a span.
@@ -74,6 +86,11 @@ class SLACounts:
     def requests(self) -> int:
         """Requests that count: finished and failed ones."""
         return self.good + self.missed + self.failed
+
+    @property
+    def good_share(self) -> float | None:
+        """Share of good ones among those; None when there are none."""
+        return self.good / self.requests if self.requests else None
 
     def add(self, other: "SLACounts", sign: int = 1) -> None:
         """Add (or with -1 take away) another span's counts."""
@@ -113,21 +130,15 @@ class SLAWindow:
                 mine[bucket] = mine.get(bucket, 0) + count
                 total[bucket] = total.get(bucket, 0) + count
 
-    def add_request(self, record: RequestRecord, targets: JudgeBy) -> str:
-        """Count one request that left; returns the verdict: ``good``, ``missed``, ``failed`` or ``aborted``."""
+    def add_request(self, record: RequestRecord, verdict: Verdict) -> None:
+        """Count one request that left."""
         slot = self._slot(record.finished_ns / 1e9)
-        if record.outcome is Outcome.ABORTED:
-            verdict = "aborted"
-        elif record.outcome is Outcome.FAILED:
-            verdict = "failed"
-        else:
-            verdict = "good" if is_good(record, targets) else "missed"
+        if record.outcome is Outcome.FINISHED:
             bucket = bucket_of(record.e2e_seconds)
             for counts in (slot.e2e, self.total.e2e):
                 counts[bucket] = counts.get(bucket, 0) + 1
         for span in (slot, self.total):
             setattr(span, verdict, getattr(span, verdict) + 1)
-        return verdict
 
     def add_failed(self, count: int, at: float) -> None:
         """Count requests that went down with their engine at ``at`` (seconds)."""
