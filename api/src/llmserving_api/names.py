@@ -21,9 +21,11 @@ LABEL_COMPONENT: Final = "app.kubernetes.io/component"
 LABEL_PART_OF: Final = "app.kubernetes.io/part-of"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 LABEL_RESOURCE: Final = f"{GROUP}/name"
-"""Value: the LLMServing's name. The Deployment, Service and PodMonitor select pods by it."""
+"""Value: the LLMServing's name. Everything selects pods by it."""
 LABEL_RESOURCE_UID: Final = f"{GROUP}/uid"
-"""Value: the LLMServing's uid, on pods alone and in no selector: it tells the pods of a deleted resource of the same name."""
+"""Value: the LLMServing's uid, on pods alone: it tells the pods of a deleted resource of the same name.
+
+The Service selects by it too, once all pods bear it; a Deployment's selector can never change."""
 PART_OF: Final = "llmserving"
 
 ANNOTATION_POLICY: Final = f"{GROUP}/policy"

@@ -32,6 +32,8 @@ class Pod:
     ready: bool
     running: bool
     terminating: bool
+    bears_uid: bool
+    """Whether it bears the resource's uid; pods of an earlier operator's template bear none."""
     policy: str | None
     """The policy annotation."""
     trouble: Trouble | None
@@ -141,6 +143,7 @@ def _observe_pod(body: Manifest) -> Pod:
         ready=conditions.get("Ready", {}).get("status") == "True",
         running=any(_is_running(state, names.CONTAINER_AGENT) for state in status.get("initContainerStatuses", ())),
         terminating="deletionTimestamp" in meta,
+        bears_uid=names.LABEL_RESOURCE_UID in meta.get("labels", {}),
         policy=meta.get("annotations", {}).get(names.ANNOTATION_POLICY),
         trouble=_trouble(status, conditions),
     )

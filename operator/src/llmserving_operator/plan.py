@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from llmserving_api import names
 from llmserving_api.v1alpha1 import LLMServingSpec
 from llmserving_operator.children.deployment import build_deployment
 from llmserving_operator.children.identity import ChildKey, Identity, Manifest, child_key
@@ -87,7 +88,7 @@ def make_plan(owner: Identity, spec: LLMServingSpec, observation: Observation, s
         build_revision(owner, revision),
     ]
     others = [
-        build_service(owner),
+        build_service(owner, by_uid=all_bear_uid(revision, observation)),
         build_network_policy(owner, spec.network_policy),
         build_pod_disruption_budget(owner),
     ]
@@ -125,6 +126,15 @@ def choose_revision(owner: Identity, spec: LLMServingSpec, current: Revision | N
     if spec.rollout.sidecar_upgrade == "Rolling" and current.template != rendered:
         return next_revision(owner, spec, rendered, current)
     return current
+
+
+def all_bear_uid(revision: Revision, observation: Observation) -> bool:
+    """Whether every pod there is, and every one to come, bears the resource's uid.
+
+    Not those of a template that an operator of before the label rendered, which is remembered until the next restart.
+    """
+    to_come = names.LABEL_RESOURCE_UID in revision.template["metadata"]["labels"]
+    return to_come and all(pod.bears_uid for pod in observation.pods if not pod.terminating)
 
 
 def deliveries(observation: Observation, document: str, revision: int, now: float) -> tuple[Deliver, ...]:

@@ -1,7 +1,7 @@
 """The normal life of a resource: create, edit, scale, delete."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -162,6 +162,62 @@ def test_pods_of_a_deleted_namesake_are_left_alone_while_they_live(
 
     kubectl.patch("replicaset", old_set, {"metadata": {"finalizers": []}})
     eventually(lambda: not before.keys() & {pod["metadata"]["name"] for pod in pods_of(kubectl, created)})
+
+
+def endpoints_of(kubectl: Any, name: str) -> dict[str, dict[str, Any]]:
+    """Conditions of the addresses behind the Service that there is now; its predecessor's slices may still be there."""
+    service = kubectl.get("service", name)["metadata"]["uid"]
+    slices = [
+        one
+        for one in kubectl.list("endpointslices", f"kubernetes.io/service-name={name}")
+        if one["metadata"]["ownerReferences"][0]["uid"] == service
+    ]
+    return {end["addresses"][0]: end["conditions"] for one in slices for end in one["endpoints"] or ()}
+
+
+@pytest.fixture
+def node(kubectl: Any) -> Iterator[str]:
+    """A node without a kubelet, which gets no pod but by hand: of pods without a node nothing is an endpoint."""
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "by-hand"}, "spec": {"unschedulable": True}}
+    kubectl.apply(node)
+    yield "by-hand"
+    kubectl.run("delete", "pods", "--field-selector=spec.nodeName=by-hand", "--force", "--grace-period=0")
+    kubectl.run("delete", "node", "by-hand")
+
+
+def serve(kubectl: Any, pod: str, node: str, address: str) -> None:
+    """Play scheduler and kubelet: a pod that is ready at an address, and does not go before it is told by force."""
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": pod},
+        "target": {"kind": "Node", "name": node},
+    }
+    path = f"/api/v1/namespaces/{kubectl.namespace}/pods/{pod}/binding"
+    kubectl.run("create", "--raw", path, "-f", "-", stdin=json.dumps(binding))
+    ready = [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady", "PodScheduled")]
+    status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": ready}
+    kubectl.patch("pod", pod, {"status": status}, "--subresource=status")
+
+
+def test_stopping_engines_of_a_deleted_namesake_are_not_behind_the_new_service(
+    kubectl: Any, node: str, created: str, eventually: Eventually, new_resource: Callable[..., Any]
+) -> None:
+    """Proxies send requests to engines that stop and still serve, as long as no other is ready."""
+    old = {pod["metadata"]["name"] for pod in pods_of(kubectl, created)}
+    for number, name in enumerate(sorted(old), 1):
+        serve(kubectl, name, node, f"10.9.0.{number}")
+    eventually(lambda: endpoints_of(kubectl, created).keys() == {"10.9.0.1", "10.9.0.2"})
+    resource = new_resource()
+    resource["metadata"]["name"] = created
+    kubectl.run("delete", "llms", created)
+    kubectl.apply(resource)
+
+    (new,) = eventually(lambda: {pod["metadata"]["name"] for pod in pods_of(kubectl, created)} - old)
+    eventually(lambda: all("deletionTimestamp" in kubectl.get("pod", name)["metadata"] for name in old))
+    serve(kubectl, new, node, "10.9.0.3")
+    eventually(lambda: "10.9.0.3" in endpoints_of(kubectl, created))
+    assert endpoints_of(kubectl, created).keys() == {"10.9.0.3"}, endpoints_of(kubectl, created)
 
 
 def test_deleting_leaves_nothing(kubectl: Any, created: str, eventually: Eventually) -> None:

@@ -94,6 +94,7 @@ def make_pod() -> Callable[..., Pod]:
             "ready": True,
             "running": True,
             "terminating": False,
+            "bears_uid": True,
             "policy": None,
             "trouble": None,
         }

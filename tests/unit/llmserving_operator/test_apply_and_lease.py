@@ -82,7 +82,7 @@ def observed(kube: FakeKube) -> Observation:
 
 async def test_what_is_there_already_costs_no_call(kube: FakeKube, owner: Identity) -> None:
     applier = Applier(kube, lambda: 0.0)
-    stages = [[Apply(build_service(owner))]]
+    stages = [[Apply(build_service(owner, by_uid=True))]]
 
     first = await applier.apply(owner, observed(kube), stages)
     second = await applier.apply(owner, observed(kube), stages)
@@ -93,7 +93,7 @@ async def test_what_is_there_already_costs_no_call(kube: FakeKube, owner: Identi
 
 
 async def test_a_restarted_operator_applies_once_and_changes_nothing(kube: FakeKube, owner: Identity) -> None:
-    stages = [[Apply(build_service(owner))]]
+    stages = [[Apply(build_service(owner, by_uid=True))]]
     await Applier(kube, lambda: 0.0).apply(owner, observed(kube), stages)
 
     outcome = await Applier(kube, lambda: 0.0).apply(owner, observed(kube), stages)
@@ -104,7 +104,7 @@ async def test_a_restarted_operator_applies_once_and_changes_nothing(kube: FakeK
 
 async def test_what_others_changed_is_applied_again(kube: FakeKube, owner: Identity) -> None:
     applier = Applier(kube, lambda: 0.0)
-    stages = [[Apply(build_service(owner))]]
+    stages = [[Apply(build_service(owner, by_uid=True))]]
     await applier.apply(owner, observed(kube), stages)
     kube.objects[ChildKey("Service", "chat")]["spec"]["ports"][0]["port"] = 1
 
@@ -115,7 +115,7 @@ async def test_what_others_changed_is_applied_again(kube: FakeKube, owner: Ident
 
 async def test_a_changed_status_is_nobodys_wish(kube: FakeKube, owner: Identity) -> None:
     applier = Applier(kube, lambda: 0.0)
-    stages = [[Apply(build_service(owner))]]
+    stages = [[Apply(build_service(owner, by_uid=True))]]
     await applier.apply(owner, observed(kube), stages)
     service = kube.objects[ChildKey("Service", "chat")]
     service["status"] = {"loadBalancer": {}}
@@ -129,7 +129,7 @@ async def test_what_a_broken_watch_missed_is_put_right_in_time(kube: FakeKube, o
     """The Service is gone, and the watch still shows it."""
     now = [0.0]
     applier = Applier(kube, lambda: now[0])
-    stages = [[Apply(build_service(owner))]]
+    stages = [[Apply(build_service(owner, by_uid=True))]]
     await applier.apply(owner, observed(kube), stages)
     stale = observed(kube)
     kube.objects.clear()
@@ -147,7 +147,7 @@ async def test_a_failure_ends_the_plan_after_its_stage(kube: FakeKube, owner: Id
     kube.failing["apply Service"] = RejectedError("no", 422)
     stages = [
         [Deliver("a", "u", "{}", 0)],
-        [Apply(build_service(owner)), Delete(ChildKey("Service", "x"), "u")],
+        [Apply(build_service(owner, by_uid=True)), Delete(ChildKey("Service", "x"), "u")],
         [Deliver("b", "u", "{}", 0)],
     ]
 
@@ -162,7 +162,7 @@ async def test_a_pod_that_cannot_be_patched_holds_up_nothing_else(kube: FakeKube
     kube.failing["deliver a"] = RejectedError("a webhook denied it", 403)
 
     outcome = await Applier(kube, lambda: 0.0).apply(
-        owner, observed(kube), [[Deliver("a", "u", "{}", 0)], [Apply(build_service(owner))]]
+        owner, observed(kube), [[Deliver("a", "u", "{}", 0)], [Apply(build_service(owner, by_uid=True))]]
     )
 
     assert outcome.changed == (ChildKey("Service", "chat"),)

@@ -46,7 +46,7 @@ async def kube(server: ApiServer) -> AsyncIterator[Kube]:
 
 
 async def test_apply_is_server_side_forced_and_ours(kube: Kube, server: ApiServer, owner: Identity) -> None:
-    manifest = build_service(owner)
+    manifest = build_service(owner, by_uid=True)
     await kube.apply(manifest)
 
     ((method, path, content_type, body),) = server.asked
@@ -104,7 +104,7 @@ async def test_a_refusal_says_what_was_refused_and_whether_to_try_again(
     server.status, server.message = status, message
 
     with pytest.raises(KubeError) as caught:
-        await kube.apply(build_service(owner))
+        await kube.apply(build_service(owner, by_uid=True))
 
     assert type(caught.value) is kind
     assert str(caught.value) == f"PATCH Service prod/chat: {message}"
@@ -128,10 +128,10 @@ async def test_a_proxys_words_are_told(kube: Kube, server: ApiServer, owner: Ide
     server.status, server.words = 502, "<html>bad gateway</html>"
 
     with pytest.raises(KubeError, match="PATCH Service prod/chat: <html>bad gateway</html>"):
-        await kube.apply(build_service(owner))
+        await kube.apply(build_service(owner, by_uid=True))
 
 
 async def test_no_answer_is_an_error_of_ours(owner: Identity) -> None:
     async with ApiClient(Configuration(host="http://127.0.0.1:1")) as client:
         with pytest.raises(KubeError, match=r"PATCH Service prod/chat: no answer from the API server"):
-            await Kube(client).apply(build_service(owner))
+            await Kube(client).apply(build_service(owner, by_uid=True))

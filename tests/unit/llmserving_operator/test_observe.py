@@ -38,7 +38,9 @@ def test_pods_of_a_deleted_resource_of_the_same_name_are_anothers(owner: Identit
     predecessors["metadata"]["labels"] = pod_labels(replace(owner, uid="old"))
     unmarked["metadata"]["labels"] = labels(owner.name)
 
-    assert [found.name for found in observe_pods([own, predecessors, unmarked], owner)] == ["a", "c"]
+    found = observe_pods([own, predecessors, unmarked], owner)
+
+    assert [(pod.name, pod.bears_uid) for pod in found] == [("a", True), ("c", False)]
 
 
 def test_reads_readiness_address_and_the_running_agent(owner: Identity) -> None:

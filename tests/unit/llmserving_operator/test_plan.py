@@ -1,5 +1,6 @@
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -171,28 +172,84 @@ def test_a_newer_agent_rolls_at_once_where_the_resource_says_so(
     assert not plan.update_pending
 
 
-def test_only_pods_bear_the_uid_and_nothing_selects_by_it(
+def test_the_deployment_selects_by_name_alone_whatever_the_pods_bear(
     owner: Identity, settings: Settings, make_spec: MakeSpec, make_observation: MakeObservation
 ) -> None:
-    """A Deployment's selector can never change, and pods of before the label must stay behind the Service."""
+    """Its selector can never change, and that of Deployments of before the label cannot have it."""
     manifests = applied(make_plan(owner, make_spec(), make_observation(), settings, now=0.0))
-    pods = manifests[ChildKey("Deployment", "chat")]["spec"]["template"]["metadata"]["labels"]
+    deployment = manifests[ChildKey("Deployment", "chat")]["spec"]
 
-    assert pods[LABEL_RESOURCE_UID] == owner.uid
-    assert manifests[ChildKey("Deployment", "chat")]["spec"]["selector"]["matchLabels"] == {LABEL_RESOURCE: "chat"}
-    assert manifests[ChildKey("Service", "chat")]["spec"]["selector"] == {LABEL_RESOURCE: "chat"}
+    assert deployment["template"]["metadata"]["labels"][LABEL_RESOURCE_UID] == owner.uid
+    assert deployment["selector"]["matchLabels"] == {LABEL_RESOURCE: "chat"}
 
 
-def test_pods_of_before_the_uid_label_are_not_restarted_for_it(
+@pytest.fixture
+def before_the_label(
     owner: Identity, settings: Settings, make_spec: MakeSpec, make_observation: MakeObservation
-) -> None:
+) -> MakeObservation:
+    """What an operator left that knew no uid label."""
     observation = after(make_plan(owner, make_spec(), make_observation(), settings, now=0.0), make_observation)
     (remembered,) = (body for key, body in observation.children.items() if key.kind == "ControllerRevision")
     del remembered["data"]["template"]["metadata"]["labels"][LABEL_RESOURCE_UID]
+    return lambda **fields: replace(observation, **fields)
+
+
+def test_pods_of_before_the_uid_label_are_not_restarted_for_it(
+    owner: Identity, settings: Settings, make_spec: MakeSpec, before_the_label: MakeObservation
+) -> None:
+    observation = before_the_label()
     plan = make_plan(owner, make_spec(), observation, settings, now=1.0)
 
-    assert template(plan) == remembered["data"]["template"]
+    assert template(plan) == observation.revisions[0].template
+    assert LABEL_RESOURCE_UID not in template(plan)["metadata"]["labels"]
     assert plan.update_pending
+
+
+class TestServiceSelector:
+    BY_NAME: ClassVar = {LABEL_RESOURCE: "chat"}
+    BY_UID: ClassVar = {LABEL_RESOURCE: "chat", LABEL_RESOURCE_UID: "uid-1"}
+
+    def selected(self, plan: Plan) -> dict[str, str]:
+        found: dict[str, str] = applied(plan)[ChildKey("Service", "chat")]["spec"]["selector"]
+        return found
+
+    def test_pods_of_a_deleted_namesake_are_not_selected(
+        self, owner: Identity, settings: Settings, make_spec: MakeSpec, make_observation: MakeObservation
+    ) -> None:
+        plan = make_plan(owner, make_spec(), make_observation(), settings, now=0.0)
+
+        assert self.selected(plan) == self.BY_UID
+
+    @pytest.mark.parametrize("pods", [0, 1])
+    def test_pods_of_before_the_uid_label_stay_behind_the_service(
+        self,
+        pods: int,
+        owner: Identity,
+        settings: Settings,
+        make_spec: MakeSpec,
+        before_the_label: MakeObservation,
+        make_pod: Callable[..., Pod],
+    ) -> None:
+        observation = before_the_label(pods=(make_pod("a", bears_uid=False),)[:pods])
+
+        assert self.selected(make_plan(owner, make_spec(), observation, settings, now=1.0)) == self.BY_NAME
+
+    @pytest.mark.parametrize(("stopping", "expected"), [(False, BY_NAME), (True, BY_UID)])
+    def test_a_roll_to_labelled_pods_is_waited_for(
+        self,
+        stopping: bool,
+        expected: dict[str, str],
+        owner: Identity,
+        settings: Settings,
+        make_spec: MakeSpec,
+        before_the_label: MakeObservation,
+        make_pod: Callable[..., Pod],
+    ) -> None:
+        pods = (make_pod("new"), make_pod("old", bears_uid=False, terminating=stopping))
+        plan = make_plan(owner, make_spec(**RESTARTING_EDITS[0]), before_the_label(pods=pods), settings, now=1.0)
+
+        assert LABEL_RESOURCE_UID in template(plan)["metadata"]["labels"]
+        assert self.selected(plan) == expected
 
 
 def test_replicas_are_always_the_resources(

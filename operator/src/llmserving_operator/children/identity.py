@@ -57,8 +57,13 @@ def pod_labels(owner: Identity) -> dict[str, str]:
 
 
 def selector(name: str) -> dict[str, str]:
-    """Labels by which the Deployment, the Service and the scale subresource find the pods; never changes."""
+    """Labels by which the Deployment and the scale subresource find the pods; never changes."""
     return {names.LABEL_RESOURCE: name}
+
+
+def own_selector(owner: Identity) -> dict[str, str]:
+    """Labels of the pods of this very resource, without those of a deleted one of the same name."""
+    return {**selector(owner.name), names.LABEL_RESOURCE_UID: owner.uid}
 
 
 def metadata(owner: Identity, name: str, annotations: Mapping[str, str] | None = None) -> Manifest:
