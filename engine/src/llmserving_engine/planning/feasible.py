@@ -2,8 +2,9 @@
 
 Moore and Hodgson (1968): go through the jobs by deadline and add up their work; whenever the sum passes a deadline,
 give up the largest job taken so far. That leaves the fewest jobs late. Jobs that fit at all are few (their work fits
-into one target), so the walk over them is short however long the queue is; those given up are only ever touched
-again at the front of a heap.
+into one target), so the walk over them is short however long the queue is; where they are many all the same (short prompts,
+a target of minutes, none at all), it ends after the first of them, and the others are judged when they come near. Those given
+up are only ever touched again at the front of their line.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import count
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from llmserving_engine.planning.fairness import LongPrompts
+from llmserving_engine.planning.line import Line
 
-INCOMING_PER_STEP: Final = 64
-"""Arrivals sorted in per step: a burst of any size costs no more than this at once."""
-STALE_ENTRIES: Final = 64
-"""Entries of jobs that moved on that a heap may hold beyond one for each live one, before it is cleared of them."""
+SORTED_PER_STEP: Final = 64
+"""Arrivals sorted in, and passed deadlines noted, per step: a burst of any size costs no more than this at once."""
+JUDGED_PER_STEP: Final = 128
+"""Accepted jobs looked at per step, by deadline."""
 
 
 class Prompted(Protocol):
@@ -105,16 +107,28 @@ class Ordering:
     accepted: list[Job] = field(default_factory=list)
     resumed: list[Job] = field(default_factory=list)
     long_prompts: LongPrompts = field(default_factory=LongPrompts)
-    late_count: int = 0
-    missed_count: int = 0
     missed_tokens: int = 0
-    unhurried_count: int = 0
     _incoming: deque[Job] = field(default_factory=deque)
-    _late: list[tuple[int, int, int, Job]] = field(default_factory=list)
+    _late: Line = field(default_factory=lambda: Line(Standing.LATE))
     _late_due: list[tuple[float, int, Job]] = field(default_factory=list)
-    _missed: list[tuple[int, float, int, Job]] = field(default_factory=list)
-    _unhurried: list[tuple[int, float, int, Job]] = field(default_factory=list)
+    _missed: Line = field(default_factory=lambda: Line(Standing.MISSED))
+    _unhurried: Line = field(default_factory=lambda: Line(Standing.UNHURRIED))
     _serial: count[int] = field(default_factory=count)
+
+    @property
+    def late_count(self) -> int:
+        """Given up, their deadline ahead."""
+        return self._late.count
+
+    @property
+    def missed_count(self) -> int:
+        """Those whose deadline has passed."""
+        return self._missed.count
+
+    @property
+    def unhurried_count(self) -> int:
+        """Those without a deadline."""
+        return self._unhurried.count
 
     def add(self, job: Job) -> None:
         """Take a new arrival."""
@@ -124,8 +138,8 @@ class Ordering:
             return
         if not job.hurried:
             job.standing = Standing.UNHURRIED
-            self.unhurried_count += 1
-            heappush(self._unhurried, (job.rank, job.arrival, next(self._serial), job))
+            self._unhurried.count += 1
+            self._unhurried.push((job.rank, job.arrival, next(self._serial), job))
             return
         job.standing = Standing.INCOMING
         self._incoming.append(job)
@@ -138,19 +152,19 @@ class Ordering:
         elif job.standing is Standing.RESUMED:
             self.resumed.remove(job)
         elif job.standing is Standing.LATE:
-            self.late_count -= 1
+            self._late.count -= 1
         elif job.standing is Standing.MISSED:
-            self.missed_count -= 1
+            self._missed.count -= 1
             self.missed_tokens -= job.tokens
         elif job.standing is Standing.UNHURRIED:
-            self.unhurried_count -= 1
+            self._unhurried.count -= 1
         job.standing = Standing.GONE
 
     def refresh(self, now: float, tokens_per_second: float, target: float) -> None:
         """Sort in arrivals, retire passed deadlines, and give up what does not fit at this prefill rate."""
         self._retire(now)
         incoming = self._incoming
-        for _ in range(min(len(incoming), INCOMING_PER_STEP)):
+        for _ in range(min(len(incoming), SORTED_PER_STEP)):
             job = incoming.popleft()
             if job.standing is not Standing.INCOMING:
                 continue
@@ -164,65 +178,72 @@ class Ordering:
 
     def _retire(self, now: float) -> None:
         due = self._late_due
-        while due and due[0][0] <= now:
+        retired = 0
+        while due and due[0][0] <= now and retired < SORTED_PER_STEP:
             job = heappop(due)[2]
             if job.standing is Standing.LATE:
-                self.late_count -= 1
+                self._late.count -= 1
                 self._miss(job)
-        if len(self._late) > 2 * self.late_count + STALE_ENTRIES:
-            self._late = _cleared(self._late, Standing.LATE)
-        if len(self._missed) > 2 * self.missed_count + STALE_ENTRIES:
-            self._missed = _cleared(self._missed, Standing.MISSED)
-        if len(self._unhurried) > 2 * self.unhurried_count + STALE_ENTRIES:
-            self._unhurried = _cleared(self._unhurried, Standing.UNHURRIED)
+                retired += 1
+        self._late.tidy()
+        self._missed.tidy()
+        self._unhurried.tidy()
 
     def _miss(self, job: Job) -> None:
         job.standing = Standing.MISSED
         job.track.relegated = True
-        self.missed_count += 1
+        self._missed.count += 1
         self.missed_tokens += job.tokens
-        heappush(self._missed, (job.rank, job.arrival, next(self._serial), job))
+        self._missed.push((job.rank, job.arrival, next(self._serial), job))
 
     def _give_up(self, now: float, tokens_per_second: float) -> None:
+        judged = self.accepted[:JUDGED_PER_STEP]
+        total = 0
+        for job in judged:
+            total += job.tokens - max(job.request.num_computed_tokens, job.cached)
+            if now + total / tokens_per_second > job.deadline:
+                break
+        else:
+            return  # as nearly always
         shorter: list[tuple[int, int, Job]] = []
         longer: list[tuple[int, int, Job]] = []
         long_prompts = self.long_prompts
         total = 0
-        dropped = False
         rank: int | None = None
-        for serial, job in enumerate(self.accepted):
+        for serial, job in enumerate(judged):
             if job.rank != rank:  # nobody is given up for one of a lower rank
                 rank, shorter, longer = job.rank, [], []
-            work = job.tokens - max(job.request.num_computed_tokens, job.cached)
+            work = job.work
             total += work
             heappush(longer if job.tokens >= long_prompts.threshold else shorter, (-work, serial, job))
             if now + total / tokens_per_second > job.deadline:
                 from_longer = longer and (long_prompts.may_bear_more or not shorter)
                 work, _, victim = heappop(longer if from_longer else shorter)
+                total += work
                 if not victim.track.relegated:
                     long_prompts.gave_up(victim.tokens)
-                total += work
-                victim.standing = Standing.LATE
-                victim.track.relegated = True
-                self.late_count += 1
-                key = next(self._serial)
-                heappush(self._late, (victim.rank, victim.work, key, victim))
-                heappush(self._late_due, (victim.deadline, key, victim))
-                dropped = True
-        if dropped:
-            self.accepted = [job for job in self.accepted if job.standing is Standing.ACCEPTED]
+                self._give_way(victim)
+
+    def _give_way(self, job: Job) -> None:
+        self.accepted.remove(job)
+        job.standing = Standing.LATE
+        job.track.relegated = True
+        self._late.count += 1
+        key = next(self._serial)
+        self._late.push((job.rank, job.work, key, job))
+        heappush(self._late_due, (job.deadline, key, job))
 
     def late(self, most: int) -> list[Job]:
         """Up to `most` given-up jobs whose deadline is ahead, shortest first."""
-        return _front(self._late, Standing.LATE, most)
+        return self._late.front(most)
 
     def missed(self, most: int) -> list[Job]:
         """Up to `most` jobs whose deadline has passed, oldest first."""
-        return _front(self._missed, Standing.MISSED, most)
+        return self._missed.front(most)
 
     def unhurried(self, most: int) -> list[Job]:
         """Up to `most` jobs without a deadline, oldest first."""
-        return _front(self._unhurried, Standing.UNHURRIED, most)
+        return self._unhurried.front(most)
 
     def __len__(self) -> int:
         return len(self.accepted) + self.late_count + self.missed_count + self.unhurried_count + len(self._incoming)
@@ -233,22 +254,3 @@ class Ordering:
         yield from self.missed(len(self._missed))
         yield from self.unhurried(len(self._unhurried))
         yield from (job for job in self._incoming if job.standing is Standing.INCOMING)
-
-
-def _front(heap: list[Any], standing: Standing, most: int) -> list[Job]:
-    """The first live entries of a heap; entries of jobs that moved on are dropped on the way."""
-    taken: list[Any] = []
-    while heap and len(taken) < most:
-        entry = heappop(heap)
-        if entry[-1].standing is standing:
-            taken.append(entry)
-    for entry in taken:
-        heappush(heap, entry)
-    return [entry[-1] for entry in taken]
-
-
-def _cleared(heap: list[Any], standing: Standing) -> list[Any]:
-    """The heap without entries of jobs that moved on."""
-    live = [entry for entry in heap if entry[-1].standing is standing]
-    heapify(live)
-    return live

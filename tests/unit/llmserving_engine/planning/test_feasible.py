@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmserving_engine.planning.fairness import LongPrompts
-from llmserving_engine.planning.feasible import INCOMING_PER_STEP, Job, Ordering, Standing
+from llmserving_engine.planning.feasible import JUDGED_PER_STEP, SORTED_PER_STEP, Job, Ordering, Standing
 
 
 @dataclass
@@ -132,10 +132,38 @@ def test_a_preempted_request_that_had_its_first_token_goes_before_all():
 
 
 def test_a_burst_is_sorted_in_over_several_steps():
-    order = order_of([job(0.0, 1) for _ in range(3 * INCOMING_PER_STEP)])
-    assert len(order.accepted) == INCOMING_PER_STEP
+    order = order_of([job(0.0, 1) for _ in range(3 * SORTED_PER_STEP)])
+    assert len(order.accepted) == SORTED_PER_STEP
     order.refresh(0.01, 1000.0, 2.0)
-    assert len(order.accepted) == 2 * INCOMING_PER_STEP
+    assert len(order.accepted) == 2 * SORTED_PER_STEP
+
+
+def test_deadlines_that_pass_at_once_are_noted_over_several_steps():
+    order = order_of([job(-1.99, 3000) for _ in range(SORTED_PER_STEP)])
+    for _ in range(3):
+        for _ in range(SORTED_PER_STEP):
+            order.add(job(-1.99, 3000))
+        order.refresh(0.0, 1000.0, 2.0)
+    assert order.late_count == 4 * SORTED_PER_STEP
+    order.refresh(0.02, 1000.0, 2.0)
+    assert order.missed_count == SORTED_PER_STEP
+    order.refresh(0.03, 1000.0, 2.0)
+    assert (order.late_count, order.missed_count) == (2 * SORTED_PER_STEP, 2 * SORTED_PER_STEP)
+
+
+def test_where_very_many_are_in_time_those_far_behind_are_judged_when_they_come_near():
+    order = order_of([job(0.0, 10) for _ in range(2 * JUDGED_PER_STEP)] + [job(0.1, 5000)])
+    for _ in range(2 * JUDGED_PER_STEP // SORTED_PER_STEP):
+        order.refresh(0.0, 1000.0, 2.0)
+    assert order.late_count == 0
+    for one in order.accepted[:JUDGED_PER_STEP]:
+        order.discard(one)
+    order.refresh(0.0, 1000.0, 2.0)
+    assert order.late_count == 0
+    for one in order.accepted[:JUDGED_PER_STEP]:
+        order.discard(one)
+    order.refresh(0.0, 1000.0, 2.0)
+    assert [one.tokens for one in order.late(2)] == [5000]
 
 
 def given_up_of_the_longest(long_share: float) -> float:
