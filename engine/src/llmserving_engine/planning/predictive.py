@@ -27,7 +27,7 @@ from operator import attrgetter
 from typing import Any
 
 from llmserving_engine.planning.admission import EASY, Forecast
-from llmserving_engine.planning.feasible import Job, Ordering, Standing
+from llmserving_engine.planning.feasible import JUDGED_PER_STEP, Job, Ordering, Standing
 from llmserving_engine.planning.lengths import REFRESH, OutputLengths
 from llmserving_engine.planning.probing import Probe
 from llmserving_engine.planning.protocol import StepDone, StepPlan, StepView, Track
@@ -72,14 +72,11 @@ _rank = attrgetter("rank")
 
 @dataclass(slots=True)
 class _Decodes:
-    """The running decodes of the step being planned."""
+    """The running decodes of the step being planned: how many, the tokens they attend to, and what they take alone."""
 
-    requests: list[Any]
+    count: int
     context: int
     seconds: float = 0.0
-
-    def __len__(self) -> int:
-        return len(self.requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +175,14 @@ class Predictive:
         start, last_decode = self._stream.start(view.now_ns * 1e-9, view.in_flight_steps)
         rate = self._served_rate() * self._settings.rate_share or UNKNOWN_RATE
         self._order.refresh(start, rate, self._ttft(view))
-        decodes = self._decodes(view)
+        decodes = _decodes(view)
         work = self._work(view, decodes, start)
         if self._times.model is None:
             choice = self._probed(view, decodes, work, itl)
         else:
-            if decodes.requests:
-                decodes.seconds = self._times.seconds(0, 0.0, len(decodes), decodes.context)
-            choice = self._choose(view, decodes, work, itl, start - last_decode if decodes.requests else 0.0)
+            if decodes.count:
+                decodes.seconds = self._times.seconds(0, 0.0, decodes.count, decodes.context)
+            choice = self._choose(view, decodes, work, itl, start - last_decode if decodes.count else 0.0)
         return self._emit(view, decodes, work, choice, start)
 
     def completed(self, done: StepDone) -> None:
@@ -240,18 +237,11 @@ class Predictive:
     def _ttft(self, view: StepView) -> float:
         return min(view.targets.ttft_ns * 1e-9 or FOREVER, self._settings.ttft_seconds)
 
-    def _decodes(self, view: StepView) -> _Decodes:
-        running, prefilling = view.running, view.prefilling
-        if not prefilling:
-            return _Decodes(list(running), sum(map(_computed_tokens, running)) + len(running))
-        requests = [request for request in running if request.request_id not in prefilling]
-        return _Decodes(requests, sum(map(_computed_tokens, requests)) + len(requests))
-
     def _work(self, view: StepView, decodes: _Decodes, start: float) -> Work:
         """Prompt tokens in the order in which they should be computed, as far as slots and KV allow."""
         work = Work()
         slots = view.bounds.max_num_seqs - len(view.running)
-        blocks = view.kv_blocks_free - 1 - len(decodes) // view.block_size
+        blocks = view.kv_blocks_free - 1 - decodes.count // view.block_size
         kept_free = (1 - BATCH_FILL) * view.kv_blocks_total if start < self._room_until else 0.0
         forecast: Forecast | None = None
         blocked = False
@@ -287,8 +277,8 @@ class Predictive:
                     break
             if work.tokens >= most or len(work.jobs) >= FRONT:
                 break
-        if not decodes and not work.jobs and blocked:
-            self._unblock(view, work)
+        if not decodes.count and not work.jobs and blocked:
+            self._unblock(work)
         self._pressure += PRESSURE_WEIGHT * (blocked - self._pressure)
         return work
 
@@ -312,7 +302,7 @@ class Predictive:
 
     def _by_deadline(self, oldest: Sequence[Job]) -> Iterator[Sequence[Job]]:
         order = self._order
-        yield order.accepted
+        yield order.accepted[:JUDGED_PER_STEP]
         if order.late_count:
             yield order.late(LATE_FRONT)
         if order.missed_count:
@@ -320,7 +310,7 @@ class Predictive:
         if order.unhurried_count:
             yield order.unhurried(LATE_FRONT)
 
-    def _unblock(self, view: StepView, work: Work) -> None:
+    def _unblock(self, work: Work) -> None:
         """Nothing runs and the forecast admits nobody: the first in order is let in alone, whatever it may grow to."""
         order = self._order
         for group in (order.resumed, order.accepted, order.late(1), order.missed(1), order.unhurried(1)):
@@ -341,12 +331,12 @@ class Predictive:
 
     def _probed(self, view: StepView, decodes: _Decodes, work: Work, itl: float) -> _Choice:
         """Before the first model: beside the decodes, with a token budget found by feedback."""
-        most = view.bounds.max_num_batched_tokens - len(decodes) * view.decode_tokens
+        most = view.bounds.max_num_batched_tokens - decodes.count * view.decode_tokens
         return _Choice(max(0, min(work.tokens, self._probe.budget(itl, most))))
 
     def _choose(self, view: StepView, decodes: _Decodes, work: Work, itl: float, age: float) -> _Choice:
         seconds, pairs = self._times.seconds, work.pairs
-        n, context = len(decodes), decodes.context
+        n, context = decodes.count, decodes.context
         total = min(work.tokens, view.bounds.max_num_batched_tokens - n * view.decode_tokens)
         if not total or total <= 0:
             return _Choice(seconds=decodes.seconds)
@@ -368,6 +358,7 @@ class Predictive:
             limit = self._settings.long_share * sure * LONGEST_GAP * itl - age - decodes.seconds
             tokens = largest(alone, min(total, 2 * self._largest_step), limit, decodes.seconds)
             if tokens and alone(tokens) > 1.5 * itl and self._is_bearable():
+                self._last_long = self._stream.decode_steps
                 self._note_rate(tokens, alone(tokens), total)
                 return _Choice(tokens, False, alone(tokens), is_long=True)
         apart = largest(alone, total, target - age - decodes.seconds, decodes.seconds)
@@ -394,10 +385,7 @@ class Predictive:
 
     def _is_bearable(self) -> bool:
         settings = self._settings
-        if self._stream.spoiled(settings.itl_allowance, self._lengths) > settings.long_harm:
-            return False
-        self._last_long = self._stream.decode_steps
-        return True
+        return self._stream.spoiled(settings.itl_allowance, self._lengths, settings.long_harm) <= settings.long_harm
 
     def _served_rate(self) -> float:
         """Prompt tokens per second that requests can count on: what is computed, or what the KV cache lets in."""
@@ -413,7 +401,7 @@ class Predictive:
             self._rate += min(1.0, seconds) * (tokens / seconds - self._rate)
 
     def _emit(self, view: StepView, decodes: _Decodes, work: Work, choice: _Choice, start: float) -> StepPlan:
-        n = len(decodes)
+        n = decodes.count
         cap = view.bounds.max_num_seqs
         per_decode = view.decode_tokens
         has_decodes = n > 0 and (choice.beside_decodes or not choice.tokens)
@@ -422,7 +410,7 @@ class Predictive:
         held = self._order.late_count + self._order.missed_count
         prefilling = view.prefilling
         if not choice.tokens:
-            order = None if not prefilling else [*decodes.requests, *prefilling.values()]
+            order = None if not prefilling else [*_decoding(view), *prefilling.values()]
             return StepPlan(
                 cap, n * per_decode, order, only_listed=True, parked=tuple(prefilling), predicted_ns=nanoseconds,
                 held=held, trim=self._times.value,
@@ -445,25 +433,38 @@ class Predictive:
             left -= chunk
             if left <= 0:
                 break
-        others = (
-            [request for request in prefilling.values() if request not in partial]
-            if partial
-            else list(prefilling.values())
-        )
+        others = [request for request in prefilling.values() if request not in partial]
         parked = [request.request_id for request in others]
+        budget = choice.tokens - left
+        order = None  # as it is: the decodes alone
         if choice.beside_decodes:
-            order = [*decodes.requests, *partial, *others]
-            budget = n * per_decode + choice.tokens - left
-        else:
-            order = [*partial, *decodes.requests, *others]
-            budget = choice.tokens - left
+            budget += n * per_decode
+            if prefilling:
+                order = [*_decoding(view), *partial, *others]
+        elif prefilling or admitted:
+            decoding = _decoding(view)
+            if prefilling:
+                order = [*partial, *decoding, *others]
             if admitted:
-                parked += [request.request_id for request in decodes.requests]
+                parked += [request.request_id for request in decoding]
         return StepPlan(
-            cap, budget, order if n or others or len(partial) > 1 else None, waiting_first=tuple(admitted),
+            cap, budget, order, waiting_first=tuple(admitted),
             only_listed=True, parked=tuple(parked), predicted_ns=nanoseconds, held=held, trim=self._times.value,
             decodes_pause=not choice.beside_decodes,
         )  # fmt: skip
+
+
+def _decodes(view: StepView) -> _Decodes:
+    running, prefilling = view.running, view.prefilling
+    count = len(running) - len(prefilling)
+    context = sum(map(_computed_tokens, running)) - sum(map(_computed_tokens, prefilling.values()))
+    return _Decodes(count, context + count)
+
+
+def _decoding(view: StepView) -> Sequence[Any]:
+    """The running requests that decode, in the engine's order."""
+    prefilling = view.prefilling
+    return [request for request in view.running if request.request_id not in prefilling] if prefilling else view.running
 
 
 def build_predictive(parameters: Mapping[str, Any]) -> Predictive:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
 
 from llmserving_engine.planning.lengths import OutputLengths
 
@@ -108,20 +109,23 @@ class Stream:
         if has_decodes or none_before:
             self.last_decode = now
 
-    def spoiled(self, allowance: float, lengths: OutputLengths) -> float:
+    def spoiled(self, allowance: float, lengths: OutputLengths, enough: float = inf) -> float:
         """Expected number of running requests that one more long gap would leave with too many of them.
 
         Args:
             allowance: Share of its gaps that may be long.
             lengths: How long outputs get: a request with few tokens so far may still earn the gap later on.
+            enough: Beyond it the number is not counted to the end.
         """
         spoiled = 0.0
         each = 1.0 / allowance
         survival = lengths.survival
         steps, gaps = self.decode_steps, self.long_gaps + 1
-        for joined, had in self.joins.values():
+        for joined, had in reversed(self.joins.values()):  # the youngest have the most to lose
             have = steps - joined
             need = int(each * (gaps - had)) + 1
             if have < need:
                 spoiled += 1.0 - survival(need) / max(survival(have), 1e-6)
+                if spoiled > enough:
+                    break
         return spoiled
