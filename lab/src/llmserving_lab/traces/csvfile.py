@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from datetime import datetime
+from math import isfinite, nan
 from pathlib import Path
 
 from llmserving_lab.traces.arrival import Arrival
@@ -65,29 +66,38 @@ def read_trace(path: Path) -> list[Arrival]:
 def _seconds(path: Path, line: int, text: str | None) -> float:
     text = (text or "").strip()
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        pass
-    try:
-        whole, _, fraction = text.partition(".")
-        zone = ""
-        for sign in "+-Z":
-            digits, found, rest = fraction.partition(sign)
-            if found:
-                fraction, zone = digits, "+00:00" if sign == "Z" else sign + rest
-                break
-        return datetime.fromisoformat(whole + zone).timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
-    except ValueError:
+        seconds = _seconds_of_date(text)
+    if not isfinite(seconds):
         raise TraceError(
             f"{path}: row {line}: TIMESTAMP is {text!r}; it should be a date and time such as 2023-11-16 18:15:46.68, or seconds"
-        ) from None
+        )
+    return seconds
+
+
+def _seconds_of_date(text: str) -> float:
+    """Seconds since 1970 with all decimals; not a number where the text is no date."""
+    whole, _, fraction = text.partition(".")
+    zone = ""
+    for sign in "+-Z":
+        digits, found, rest = fraction.partition(sign)
+        if found:
+            fraction, zone = digits, "+00:00" if sign == "Z" else sign + rest
+            break
+    try:
+        return datetime.fromisoformat(whole + zone).timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
+    except ValueError:
+        return nan
 
 
 def _tokens(path: Path, line: int, row: dict[str, str], column: str) -> int:
     try:
         value = int(row[column])
     except (TypeError, ValueError):
-        raise TraceError(f"{path}: row {line}: {column} is {row[column]!r}; it should be a whole number") from None
+        raise TraceError(
+            f"{path}: row {line}: {column} is {row[column] or ''!r}; it should be a whole number"
+        ) from None
     if value < 0:
         raise TraceError(f"{path}: row {line}: {column} is {value}; it should not be negative")
     return max(1, value)
