@@ -48,7 +48,7 @@ class Noise:
     _random: random.Random = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)  # noqa: S311 simulation, not secrecy
+        self._random = random.Random(self.seed)
 
     def factor(self, now: float) -> float:
         """Draw the factor of the next step."""

@@ -50,7 +50,7 @@ class Agreement:
 
 def random_questions(count: int, *, seed: int, token_ids: range = range(10, 250)) -> list[Question]:
     """Questions of 1 to 200 tokens with answers of 5 to 60."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     return [
         Question(tuple(chance.choices(token_ids, k=chance.randint(1, 200))), chance.randint(5, 60))
         for _ in range(count)

@@ -34,7 +34,7 @@ def shake_bounds(
         RuntimeError: the engine refused a change.
     """
     shaken, stop = Shaken(), threading.Event()
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     budgets = sorted({max(1, max_num_batched_tokens // part) for part in (512, 73, 16, 8, 2, 1)})
 
     def shake() -> None:

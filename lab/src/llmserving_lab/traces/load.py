@@ -33,7 +33,7 @@ def build_load(plan: LoadPlan) -> list[Arrival]:
     Raises:
         ValueError: the trace cannot be read or is too short, or a name is not known.
     """
-    generator = random.Random(plan.seed)  # noqa: S311 simulation, not secrecy
+    generator = random.Random(plan.seed)
     if plan.trace is None:
         if plan.rate is None:
             raise ValueError(f"load {plan.kind}: generated requests need a rate")

@@ -52,7 +52,7 @@ async def send_load(
     timeout = aiohttp.ClientTimeout(total=endpoint.timeout_seconds)
     # A connection for each request: kube-proxy spreads connections over the engines, not requests.
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
-    content = random.Random(seed)  # noqa: S311
+    content = random.Random(seed)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session, asyncio.TaskGroup() as tasks:
         for arrival in arrivals:
             await asyncio.sleep(start + arrival.time - time.monotonic())
