@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 
 from pydantic import BaseModel
 
-from llmserving_lab.environment import EngineEnvironment, engine_environment
+from llmserving_lab.environment import REQUIREMENTS, EngineEnvironment, engine_environment
 
 INTERPRETER_VARIABLE = "LLMSERVING_ENGINE_PYTHON"
 """Names another interpreter that has vLLM, over the environment that the lab builds."""
@@ -110,11 +110,18 @@ class EnginePool:
         return f"the engine's process ended with code {self._process.returncode}: {last}"
 
 
-def engine_python() -> tuple[Path, Mapping[str, str]]:
-    """Interpreter that has vLLM, and the environment variables to run it with; built now where it is missing."""
+def engine_python(pins: str = REQUIREMENTS) -> tuple[Path, Mapping[str, str]]:
+    """Interpreter that has vLLM, and the environment variables to run it with; built now where it is missing.
+
+    Args:
+        pins: What it is built from: `REQUIREMENTS` or `REQUIREMENTS_GPU`.
+
+    Raises:
+        EnvironmentUnavailableError: it cannot be built.
+    """
     chosen = os.environ.get(INTERPRETER_VARIABLE)
     if chosen:
         sources = Path(__file__).resolve().parents[4]
         return Path(chosen), EngineEnvironment(Path(chosen).parent.parent, sources).variables()
-    environment = engine_environment()
+    environment = engine_environment(pins=pins)
     return environment.python, environment.variables()

@@ -14,14 +14,9 @@ from pathlib import Path
 
 from llmserving_agent.sensors.nvml import NVML, NVMLUnavailableError
 from llmserving_api.control import DeviceMemory
-from llmserving_lab.bench.pool import INTERPRETER_VARIABLE
+from llmserving_lab.bench.pool import INTERPRETER_VARIABLE, engine_python
 from llmserving_lab.device.coefficients import load_coefficients, shipped_devices
-from llmserving_lab.environment import (
-    REQUIREMENTS_GPU,
-    EngineEnvironment,
-    EnvironmentUnavailableError,
-    engine_environment,
-)
+from llmserving_lab.environment import REQUIREMENTS_GPU, EnvironmentUnavailableError
 
 PROFILE_VARIABLE = "LLMSERVING_GPU_PROFILE"
 """Names the measured profile of the card, to validate a recording against."""
@@ -66,18 +61,13 @@ def find_gpu_host(open_nvml: Callable[[], NVML] = NVML) -> GPUHost:
         GPUUnavailableError: something is missing.
     """
     card = first_card(open_nvml)
-    chosen = os.environ.get(INTERPRETER_VARIABLE)
     try:
-        found = engine_environment(pins=REQUIREMENTS_GPU) if not chosen else None
+        python, variables = engine_python(REQUIREMENTS_GPU)
     except EnvironmentUnavailableError as error:
         line = " ".join(str(error).split())
         raise GPUUnavailableError(f"{line} Or name a Python that has vLLM: {INTERPRETER_VARIABLE}=") from None
-    sources = Path(__file__).resolve().parents[4]
-    engine = found or EngineEnvironment(Path(chosen or "").parent.parent, sources)
     # NVML counts cards by their place on the bus.
-    first = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0"}
-    environment = first | dict(engine.variables())
-    python = Path(chosen) if chosen else engine.python
+    environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0", **variables}
     return GPUHost(card, python, environment, cuda_vllm_version(python, environment))
 
 
