@@ -15,7 +15,7 @@ from llmserving_lab.validate.cli import validate
 app = typer.Typer(
     name="llmserving-lab",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     help="Try, measure and demonstrate LLMServing on a machine without a GPU.",
 )
 app.add_typer(cluster_app, name="cluster")

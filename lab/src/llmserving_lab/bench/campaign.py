@@ -11,10 +11,10 @@ from typing import Any
 from llmserving_lab.bench.capacity import Bracket, geometric_mean, mean_bracket
 from llmserving_lab.bench.measurement import Capacities, Measurement
 from llmserving_lab.bench.plan import RunPlan
+from llmserving_lab.bench.slices import Slice
 from llmserving_lab.bench.static_at_rate import best_static_at
 from llmserving_lab.bench.static_search import best_static
 from llmserving_lab.bench.store import Pool
-from llmserving_lab.bench.twin_search import Slice
 
 
 @dataclass(slots=True)

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.status import Status
 
 from llmserving_lab.bench.campaign import Campaign
-from llmserving_lab.bench.cli import DEFINITIONS, load_slices
-from llmserving_lab.bench.policies import SEARCHES, setup_of
+from llmserving_lab.bench.definitions import DEFINITIONS
+from llmserving_lab.bench.slices import load_slices
 from llmserving_lab.bench.store import Pool
 from llmserving_lab.bench.suite import Cell
 
@@ -62,9 +62,6 @@ def measure(
     progress: Progress,
 ) -> dict[str, Any]:
     """The cell's document: policies that its file has already, and those still to be measured."""
-    for policy in policies:
-        if policy not in SEARCHES:
-            setup_of(policy)
     plan = cell.plan(profile, traces)
     slices = load_slices(plan.load, cell.slices)
     same = {

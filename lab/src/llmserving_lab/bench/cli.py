@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,50 +11,43 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from llmserving_lab.bench import flags
 from llmserving_lab.bench.campaign import Campaign
-from llmserving_lab.bench.plan import DevicePlan, LinkPlan, RunPlan, TargetPlan
-from llmserving_lab.bench.policies import SEARCHES, PolicyError, setup_of
+from llmserving_lab.bench.definitions import DEFINITIONS
+from llmserving_lab.bench.plan import DevicePlan, RunPlan
 from llmserving_lab.bench.pool import EnginePool, RunError
+from llmserving_lab.bench.slices import load_slices
 from llmserving_lab.bench.store import RunStore
-from llmserving_lab.traces.load import trace_rows
 from llmserving_lab.traces.plan import LoadPlan
-
-DEFINITIONS = {
-    "good": "TTFT (and end-to-end time) within target, the percentile of the request's own gaps (nearest rank) within target, and "
-    "no gap over five times the target; one-token outputs count by TTFT",
-    "attainment": "good requests over all that arrived; undone ones count as missed, aborted ones are left out",
-    "goodput": "good requests per second of the arrivals, from the first to the last: attainment times the offered rate",
-    "capacity": "geometric mean over the slices of each slice's own capacity: the highest rate with attainment of at least 0.95, the first "
-    "tenth left out, queue not growing; by bisection on a ladder of rates 3 % apart",
-    "pooled": "highest rate with attainment of at least 0.95 over all slices together at that rate",
-    "overload": "goodput at 1.5 times its own capacity over that capacity, geometric mean over the slices",
-    "limit": "saturated throughput without targets, best bounds, over the middle 80 % of completions, geometric mean over the slices",
-}
-
-
-class FlagError(ValueError):
-    """A flag's value cannot be used; the message says what would be right."""
+from llmserving_lab.verbs import FlagError, check_writable, fail, names_in, write_json
 
 
 def bench(
-    profile: Annotated[
-        str, typer.Option(help="Device: a measured profile folder, a coefficient file, or the name of a shipped one.")
-    ] = "rtxpro6000-llama-3.1-8b",
+    profile: Annotated[str, typer.Option(help=f"Device: {flags.PROFILE_HELP}")] = "rtxpro6000-llama-3.1-8b",
     trace: Annotated[
         Path | None, typer.Option(help="Trace CSV (TIMESTAMP, ContextTokens, GeneratedTokens[, HashIds, Class]).")
     ] = None,
     load: Annotated[
-        str, typer.Option(help="Without a trace: conversation, code, sessions, long-context, reasoning or mix-step.")
+        str,
+        typer.Option(
+            help="Without a trace: conversation, code, sessions, long-context, reasoning, mix-step, or lengths as fixed:512x1000 or "
+            "lognormal:68/0.4x345/0.5 (means and variations)."
+        ),
     ] = "conversation",
     arrivals: Annotated[
         str,
         typer.Option(help="Arrival pattern: own (the trace's, compressed), poisson, gamma, bursts, day, ramp or step."),
     ] = "own",
     rates: Annotated[
-        str, typer.Option(help="Mean arrivals per second, comma-separated; `own` keeps the trace's.")
+        str, typer.Option(help="Mean arrivals per second, comma-separated; own keeps the trace's. Not with --capacity.")
     ] = "4",
     policies: Annotated[
-        str, typer.Option(help="Comma-separated: default, static:SEQSxTOKENS, static-grid, limit, or a law by name.")
+        str,
+        typer.Option(
+            help="Comma-separated: default (stock vLLM), static:SEQSxTOKENS, static-grid (searches the best of these), limit "
+            "(throughput without targets); laws memory, memory-readme, sla, memory-sla, predictive, wait, nested-wait; to compare "
+            "with, past-future, fair, oracle, and planner:NAME."
+        ),
     ] = "default",
     ttft: Annotated[str, typer.Option(help="Time-to-first-token target, such as 2s or 800ms.")] = "2s",
     itl: Annotated[str, typer.Option(help="Inter-token latency target.")] = "50ms",
@@ -111,23 +102,22 @@ def bench(
     console = Console(stderr=True)
     started = time.monotonic()
     try:
-        targets = _targets(ttft, itl, percentile, sla_edit or [])
-        names = [name.strip() for name in policies.split(",") if name.strip()]
-        for name in names:
-            if name not in SEARCHES:
-                setup_of(name)
-        links = _links(link_latency, link_bandwidth)
+        check_writable("--json", json_file)
+        names = flags.policies(policies)
+        targets = flags.targets(ttft, itl, percentile, sla_edit or [])
+        chosen_rates = flags.rates(rates, has_own=trace is not None and arrivals == "own")
+        links = flags.links(link_latency, link_bandwidth)
+        if retries and abort_after is None:
+            raise FlagError(f"--retries {retries}: needs --abort-after, the time after which clients give up")
         plan = RunPlan(
-            device=DevicePlan(
-                source=profile, layers=layers, links=links, harder=tuple(part for part in harder.split(",") if part)
-            ),
+            device=DevicePlan(source=profile, layers=layers, links=links, harder=tuple(names_in(harder))),
             load=LoadPlan(
                 trace=str(trace) if trace else None,
                 kind=load,
                 arrivals=arrivals,
                 requests=requests,
                 seed=seed,
-                abort_after=_seconds("--abort-after", abort_after) if abort_after else None,
+                abort_after=flags.seconds("--abort-after", abort_after) if abort_after is not None else None,
                 retries=retries,
             ),
             policy=names[0],
@@ -137,7 +127,6 @@ def bench(
             prefix_caching=prefix_caching,
             drain=drain,
         )
-        chosen_rates = _rates(rates)
         parts = load_slices(plan.load, slices or (4 if capacity else 1))
         with EnginePool(jobs) as pool, console.status("loading the engine's scheduler") as status:
             done = 0
@@ -154,9 +143,8 @@ def bench(
                 entries, runs = campaign.capacities(names)
             else:
                 runs = campaign.runs(names, chosen_rates)
-    except (PolicyError, FlagError, RunError, ValueError) as error:
-        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
-        raise typer.Exit(2) from None
+    except (RunError, ValueError) as error:
+        fail(error)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     document = {
@@ -168,9 +156,7 @@ def bench(
         **({"capacity": entries} if capacity else {}),
         "wall_s": round(time.monotonic() - started, 1),
     }
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_json(json_file, document)
     _print(Console(), runs, entries)
 
 
@@ -178,7 +164,8 @@ def _print(console: Console, runs: list[dict[str, Any]], entries: list[dict[str,
     if entries:
         table = Table(title="capacity", caption=DEFINITIONS["capacity"])
         for column in ("policy", "capacity req/s", "fails at", "pooled", "of limit", "overload", "setting"):
-            table.add_column(column, justify="left" if column in {"policy", "setting"} else "right")
+            is_name = column in {"policy", "setting"}
+            table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
         for entry in entries:
             share = entry["capacity_rps"] / entry["limit_rps"] if entry["limit_rps"] else 0.0
             table.add_row(
@@ -202,7 +189,7 @@ def _print(console: Console, runs: list[dict[str, Any]], entries: list[dict[str,
         "preempted": ("preemptions", "{}"),
     }
     table = Table(title="runs" + (" at capacity" if entries else ""))
-    table.add_column("policy")
+    table.add_column("policy", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
     for run in runs:
@@ -213,69 +200,3 @@ def _print(console: Console, runs: list[dict[str, Any]], entries: list[dict[str,
         ]
         table.add_row(run.get("chosen", run["policy"]), *cells)
     console.print(table)
-
-
-_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0}
-
-
-def _seconds(flag: str, text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)", text.strip())
-    if not match or float(match[1]) <= 0:
-        raise FlagError(f"{flag} {text}: should be a time above zero with its unit, such as 50ms, 2s or 1m")
-    return float(match[1]) * _UNITS[match[2]]
-
-
-def _targets(ttft: str, itl: str, percentile: int, edits: list[str]) -> tuple[TargetPlan, ...]:
-    first = TargetPlan(ttft=_seconds("--ttft", ttft), itl=_seconds("--itl", itl), percentile=percentile)
-    targets = [first]
-    for edit in edits:
-        at, _, changes = edit.partition(":")
-        update: dict[str, float] = {"time": _seconds("--sla-edit", at)}
-        for change in changes.split(","):
-            name, _, value = change.partition("=")
-            if name not in {"ttft", "itl", "e2e"}:
-                raise FlagError(f"--sla-edit {edit}: should be TIME:ttft=…,itl=…, for example 60s:itl=25ms")
-            update[name] = _seconds("--sla-edit", value)
-        targets.append(targets[-1].model_copy(update=update))
-        if targets[-1].time <= targets[-2].time:
-            raise FlagError(f"--sla-edit {edit}: edits should come in order of time")
-    return tuple(targets)
-
-
-def _rates(text: str) -> list[float | None]:
-    rates: list[float | None] = []
-    for part in text.split(","):
-        if part.strip() == "own":
-            rates.append(None)
-            continue
-        try:
-            rates.append(float(part))
-        except ValueError:
-            rates.append(0.0)
-        if not rates[-1] or rates[-1] <= 0:
-            raise FlagError(f"--rates {text}: {part!r} should be a number of requests per second above zero, or own")
-    return rates
-
-
-def _links(latency: str | None, bandwidth: float | None) -> LinkPlan | None:
-    if latency is None and bandwidth is None:
-        return None
-    if latency is None or not bandwidth or bandwidth <= 0:
-        raise FlagError(
-            "--link-latency and --link-bandwidth belong together, for example --link-latency 0.02ms --link-bandwidth 50"
-        )
-    return LinkPlan(latency_seconds=_seconds("--link-latency", latency), bandwidth_bytes_per_second=bandwidth * 1e9)
-
-
-def load_slices(load: LoadPlan, count: int) -> tuple[tuple[int, int], ...]:
-    """`(start, seed)` of disjoint slices spread over the trace; generated loads differ by seed."""
-    if load.trace is None:
-        return tuple((0, load.seed + index) for index in range(count))
-    rows = len(trace_rows(load.trace))
-    if count * load.requests > rows:
-        raise FlagError(
-            f"--slices {count}: {count} disjoint slices of {load.requests} need {count * load.requests} rows; {load.trace} has {rows}"
-        )
-    stride = rows // count
-    offset = (load.seed * load.requests) % (stride - load.requests + 1)
-    return tuple((index * stride + offset, load.seed + index) for index in range(count))

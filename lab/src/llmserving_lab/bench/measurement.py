@@ -22,8 +22,9 @@ from llmserving_lab.bench.capacity import (
 from llmserving_lab.bench.grid import policy_name
 from llmserving_lab.bench.plan import RunPlan
 from llmserving_lab.bench.policies import setup_of
+from llmserving_lab.bench.slices import Slice
 from llmserving_lab.bench.store import Pool
-from llmserving_lab.bench.twin_search import Slice, TwinSearch
+from llmserving_lab.bench.twin_search import TwinSearch
 
 OVERLOAD = 1.5
 """Share of its own capacity at which a policy is overloaded."""

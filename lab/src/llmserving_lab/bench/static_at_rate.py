@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from llmserving_lab.bench.grid import Point, grid_points, neighbours, policy_name
 from llmserving_lab.bench.plan import RunPlan
+from llmserving_lab.bench.slices import Slice
 from llmserving_lab.bench.store import Pool
 
 _FINALISTS = 8
 
 
-def best_static_at(pool: Pool, base: RunPlan, rate: float | None, one: tuple[int, int]) -> tuple[str, dict[str, float]]:
+def best_static_at(pool: Pool, base: RunPlan, rate: float | None, one: Slice) -> tuple[str, dict[str, float]]:
     """The setting as a policy, and the goodput of all that ran in full: a quarter of the load first, the best ones in full."""
     start, seed = one
     load = base.load.model_copy(update={"rate": rate, "start": start, "seed": seed})

@@ -24,17 +24,20 @@ _PARTS_OF_A_RUN = ("bench", "device", "traces")
 
 _SEARCHES = {
     "campaign",
+    "cell",
     "cli",
+    "definitions",
+    "flags",
     "grid",
     "measurement",
     "pool",
+    "slices",
     "static_at_rate",
     "static_search",
     "store",
     "suite",
     "suite_cli",
     "twin_search",
-    "cell",
     "worker",
 }
 """Modules of the bench that decide which runs are made, but nothing inside one."""

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from llmserving_lab.bench import flags
 from llmserving_lab.bench.cell import Progress, measure
-from llmserving_lab.bench.cli import FlagError
 from llmserving_lab.bench.pool import EnginePool, RunError
 from llmserving_lab.bench.store import RunStore
 from llmserving_lab.bench.suite import full_suite, short_suite, table
+from llmserving_lab.verbs import FlagError, check_writable, chosen, fail
 
 _TRACES = {"conversation": "azure-llm-2023-conversation.csv", "code": "azure-llm-2023-code.csv"}
 
@@ -21,7 +22,7 @@ _TRACES = {"conversation": "azure-llm-2023-conversation.csv", "code": "azure-llm
 def suite(
     profile: Annotated[
         str,
-        typer.Option(help="Main device: a measured profile folder, a coefficient file, or the name of a shipped one."),
+        typer.Option(help=f"Main device: {flags.PROFILE_HELP}"),
     ] = "rtxpro6000-llama-3.1-8b",
     traces: Annotated[
         Path | None, typer.Option(help=f"Folder with {' and '.join(_TRACES.values())}; without it fits stand in.")
@@ -45,35 +46,38 @@ def suite(
     files = {name: str(traces / file) for name, file in _TRACES.items() if traces and (traces / file).is_file()}
     beside = further_profiles(profile)
     cells = full_suite(beside) if full else short_suite()
-    wanted = {name for name in only.split(",") if name}
-    unknown = wanted - {cell.name for cell in cells}
     try:
-        if unknown:
-            raise FlagError(
-                f"--only {only}: no such cell {min(unknown)!r}; there are {', '.join(c.name for c in cells)}"
-            )
-        cells = tuple(cell for cell in cells if not wanted or cell.name in wanted)
+        wanted = chosen(
+            "--only",
+            only,
+            [cell.name for cell in cells],
+            "cell" if full else "cell of the short suite (--full has more)",
+        )
+        cells = tuple(cell for cell in cells if cell.name in wanted)
+        instead = tuple(flags.policies(policies)) if policies else ()
+        if "limit" in instead:
+            raise FlagError(f"--policies {policies}: limit is measured with every policy; leave it out")
+        if traces is not None and not files:
+            raise FlagError(f"--traces {traces}: holds neither {' nor '.join(_TRACES.values())}")
+        check_writable("--out", out / "table.md")
         missing = sorted({cell.trace for cell in cells} & (set(_TRACES) - set(files)))
         if full and not beside:
             console.print(f"no further profile folders beside {profile}: other cards are the shipped devices")
         if missing:
-            console.print(
-                f"without --traces: {', '.join(missing)} are generated from fits, figures differ from the published ones"
-            )
+            console.print(f"without --traces, from fits: {', '.join(missing)}; figures differ from the published ones")
         with EnginePool(jobs) as engines, console.status("loading the engine's scheduler") as status:
             pool = RunStore(engines, runs)
             for number, cell in enumerate(cells):
                 progress = Progress(console, status, cell.name, len(cells) - number - 1)
-                chosen = tuple(policies.split(",")) if policies else cell.policies
+                named = instead or cell.policies
                 try:
-                    documents.append(measure(pool, cell, profile, files, out / f"{cell.name}.json", chosen, progress))
+                    documents.append(measure(pool, cell, profile, files, out / f"{cell.name}.json", named, progress))
                 except RunError as error:  # a cell that cannot be run stands aside
                     console.print(f"[red]error:[/red] {cell.name}: {error}", soft_wrap=True)
                     failed.append(cell.name)
                 (out / "table.md").write_text(table(documents) + "\n", encoding="utf-8")
     except (RunError, ValueError) as error:
-        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
-        raise typer.Exit(2) from None
+        fail(error)
     except KeyboardInterrupt:
         console.print("interrupted; call it again to go on")
         raise typer.Exit(130) from None

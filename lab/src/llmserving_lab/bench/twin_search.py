@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from llmserving_lab.bench.capacity import geometric_mean, rate_of, rung_of
 from llmserving_lab.bench.plan import RunPlan, TwinPlan, TwinSlice
+from llmserving_lab.bench.slices import Slice
 from llmserving_lab.bench.store import Pool
 
 _FIRST = 0.6
@@ -14,9 +15,6 @@ _FIRST = 0.6
 
 _DEEPEST = 0.04
 """No rate below this share of the limit is tried."""
-
-Slice = tuple[int, int]
-"""First row in the trace, and seed."""
 
 Rungs = tuple[int | None, ...]
 """A capacity on each slice; None where there is none."""

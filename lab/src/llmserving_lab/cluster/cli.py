@@ -14,7 +14,7 @@ cluster_app = typer.Typer(
     no_args_is_help=True,
     help="A real Kubernetes on this machine, without containers or downloads of images.\n\n"
     "etcd, API server, controller manager, scheduler, kubelet, containerd and kube-proxy run in namespaces of their "
-    "own. Nothing of the host is changed, and [bold]down[/bold] leaves no trace. Needs Linux and root; missing "
+    "own. Nothing of the host is changed, and `down` leaves no trace. Needs Linux and root; missing "
     "programs are built or installed on first use (about 8 minutes on 2 cores, seconds after that).",
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -16,6 +15,7 @@ from llmserving_lab.demo.run import run_demo
 from llmserving_lab.demo.settings import DemoSettings
 from llmserving_lab.demo.site import own_kubeconfig
 from llmserving_lab.environment import EnvironmentUnavailableError
+from llmserving_lab.verbs import check_writable, write_json
 
 
 def demo(
@@ -37,6 +37,7 @@ def demo(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("demo: ended by a signal; everything was taken down"))
     started = time.monotonic()
     try:
+        check_writable("--json", json_file)
         outcome = run_demo(DemoSettings(output.resolve(), trace, rate, replicas, own_kubeconfig(), seed))
     except (ClusterError, EnvironmentUnavailableError, ValueError) as error:
         typer.secho(f"demo: {error}", fg=typer.colors.RED, err=True)
@@ -44,8 +45,7 @@ def demo(
     except KeyboardInterrupt:
         typer.echo("demo: interrupted; everything was taken down, run it again whenever you like", err=True)
         raise typer.Exit(130) from None
-    if json_file is not None:
-        json_file.write_text(json.dumps(outcome.result, indent=2) + "\n")
+    write_json(json_file, outcome.result)
     requests = outcome.result["requests"]
     typer.echo(
         f"{requests['completed']} of {requests['sent']} requests completed, "

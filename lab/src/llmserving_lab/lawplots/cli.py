@@ -11,6 +11,7 @@ from rich.console import Console
 from llmserving_lab.bench.pool import EnginePool, RunError
 from llmserving_lab.lawplots.drawing import draw
 from llmserving_lab.lawplots.scenes import SCENES, panels
+from llmserving_lab.verbs import FlagError, chosen, fail
 
 
 def law_plots(
@@ -26,17 +27,12 @@ def law_plots(
     llmserving-lab law-plots --only sla,memory --out /tmp/plots
     """
     console = Console(stderr=True)
-    wanted = {name.strip() for name in only.split(",") if name.strip()}
-    names = [scene.name for scene in SCENES]
-    unknown = sorted(wanted - set(names))
-    if unknown:
-        console.print(f"[red]error:[/red] --only {only}: no such law {unknown[0]!r}; there are {', '.join(names)}")
-        raise typer.Exit(2)
     try:
+        wanted = chosen("--only", only, [scene.name for scene in SCENES], "law")
         out.mkdir(parents=True, exist_ok=True)
         with EnginePool(1) as pool, console.status("loading the engine's scheduler") as status:
             for scene in SCENES:
-                if wanted and scene.name not in wanted:
+                if scene.name not in wanted:
                     continue
                 status.update(f"running the scene of {scene.name}")
                 submitted = {policy: pool.submit("run", scene.plan(policy)) for policy in (scene.policy, scene.beside)}
@@ -44,8 +40,9 @@ def law_plots(
                 file = out / f"{scene.name}.svg"
                 file.write_text(draw(found, end, f"{scene.policy} beside {scene.beside}"), encoding="utf-8")
                 console.print(str(file))
-    except (RunError, OSError) as error:
-        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
-        raise typer.Exit(2) from None
+    except (RunError, FlagError) as error:
+        fail(error)
+    except OSError as error:
+        fail(f"--out {out}: cannot be written: {error.strerror}")
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -19,26 +20,31 @@ from llmserving_lab.record.folder import Recorded, check_free, write_recording
 from llmserving_lab.record.server import Ceilings
 from llmserving_lab.record.session import OnProgress, Progress, RecordPlan, record
 from llmserving_lab.traces.plan import LoadPlan
+from llmserving_lab.verbs import fail
 
 LINE_SECONDS = 10.0
 """Between two lines of progress where the output is no terminal."""
 
-_HERE = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}  # noqa: S104 names of this machine, nothing is bound
+_CEILING = "What the engine was started with, where the server does not say (VLLM_SERVER_DEV_MODE=1)."
 
 
 def record_run(
     url: Annotated[str, typer.Option(help="Root of a vLLM server, such as http://127.0.0.1:8000.")],
     out: Annotated[Path, typer.Option(help="Folder to write; it must not hold a recording yet.")],
     trace: Annotated[Path | None, typer.Option(help="Trace CSV (TIMESTAMP, ContextTokens, GeneratedTokens).")] = None,
-    load: Annotated[str, typer.Option(help="Without a trace: conversation, code, reasoning, ...")] = "conversation",
-    arrivals: Annotated[str, typer.Option(help="own (the trace's, compressed), poisson, gamma, bursts, ...")] = "own",
+    load: Annotated[
+        str, typer.Option(help="Without a trace: a load as bench takes it, such as code.")
+    ] = "conversation",
+    arrivals: Annotated[
+        str, typer.Option(help="Arrival pattern as bench takes it: own (the trace's, compressed), poisson, ...")
+    ] = "own",
     rate: Annotated[float, typer.Option(min=0.001, help="Mean requests per second.")] = 4.0,
     requests: Annotated[int, typer.Option(min=1, help="Requests to send.")] = 300,
     start: Annotated[int, typer.Option(min=0, help="First row of the trace.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of lengths, times and contents.")] = 0,
     model: Annotated[str | None, typer.Option(help="Model, where the server has several.")] = None,
-    max_num_seqs: Annotated[int | None, typer.Option(min=1, help="The engine's start-up setting.")] = None,
-    max_num_batched_tokens: Annotated[int | None, typer.Option(min=1, help="The engine's start-up setting.")] = None,
+    max_num_seqs: Annotated[int | None, typer.Option(min=1, help=_CEILING)] = None,
+    max_num_batched_tokens: Annotated[int | None, typer.Option(min=1, help=_CEILING)] = None,
     card: Annotated[str | None, typer.Option(help="Card's name, where NVML on this machine cannot tell.")] = None,
     tick: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the engine's state.")] = 0.5,
 ) -> None:
@@ -72,16 +78,25 @@ def record_run(
             recorded = asyncio.run(record(plan, _progress(console, status.update)))
         write_recording(out, recorded)
     except RecordError as error:
-        console.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
-        raise typer.Exit(2) from None
+        fail(error)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     Console().print(summary(out, recorded), soft_wrap=True, highlight=False)
 
 
+def is_here(url: str) -> bool:
+    """Whether the server runs on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_loopback or address.is_unspecified
+
+
 def local_card(url: str) -> str:
     """The card's name by NVML, where the server runs on this machine and there is one kind of card; else empty."""
-    if urlsplit(url).hostname not in _HERE:
+    if not is_here(url):
         return ""
     with suppress(NVMLUnavailableError):
         nvml = NVML()

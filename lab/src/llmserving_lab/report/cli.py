@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from llmserving_lab.report.page import page
 from llmserving_lab.report.reading import ResultFileError, read_result
 from llmserving_lab.report.sections import sections
+from llmserving_lab.verbs import fail
 
 
 def report(
@@ -35,13 +36,8 @@ def report(
         html_file.parent.mkdir(parents=True, exist_ok=True)
         html_file.write_text(html, encoding="utf-8")
     except ResultFileError as error:
-        _fail(str(error))
+        fail(error)
     except OSError as error:
-        _fail(f"--html {html_file}: cannot be written: {error.strerror}")
+        fail(f"--html {html_file}: cannot be written: {error.strerror}")
     runs = sum(len(series.runs) for section in found for series in section.series)
     typer.echo(f"{html_file}: {runs} runs in {len(found)} section{'' if len(found) == 1 else 's'}")
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"{typer.style('error:', fg=typer.colors.RED)} {message}", err=True)
-    raise typer.Exit(2)

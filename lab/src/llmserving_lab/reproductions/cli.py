@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from rich.table import Table
 from llmserving_lab.bench.pool import EnginePool, RunError
 from llmserving_lab.reproductions.claims import REPRODUCTIONS
 from llmserving_lab.reproductions.measuring import measured
+from llmserving_lab.verbs import FlagError, check_writable, chosen, fail, write_json
 
 
 def reproduce(
@@ -32,38 +32,26 @@ def reproduce(
     llmserving-lab reproduce --only memory-gsm8k,wait --json build/reproductions.json
     """
     console = Console(stderr=True)
-    wanted = [name.strip() for name in only.split(",") if name.strip()]
-    known = {one.name: one for one in REPRODUCTIONS}
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        console.print(
-            f"[red]error:[/red] --only {only}: no such reproduction {unknown[0]!r}; there are {', '.join(known)}",
-            soft_wrap=True,
-        )
-        raise typer.Exit(2)
-    chosen = [known[name] for name in wanted] or list(known.values())
     started = time.monotonic()
     entries: list[dict[str, Any]] = []
+    known = {one.name: one for one in REPRODUCTIONS}
     try:
+        check_writable("--json", json_file)
+        wanted = [known[name] for name in chosen("--only", only, known, "reproduction")]
         with EnginePool(1) as pool, console.status("loading the engine's scheduler") as status:
 
             def note(text: str) -> None:
                 console.print(f"[dim]{time.monotonic() - started:7.1f} s[/dim] {text}", highlight=False)
-                status.update(f"{len(entries)} of {len(chosen)} done, last: {text}")
+                status.update(f"{len(entries)} of {len(wanted)} done, last: {text}")
 
-            for one in chosen:
+            for one in wanted:
                 began = time.monotonic()
                 entries.append(measured(one, pool, note) | {"wall_s": round(time.monotonic() - began, 1)})
-    except RunError as error:
-        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
-        raise typer.Exit(2) from None
+    except (RunError, FlagError) as error:
+        fail(error)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(
-            json.dumps({"kind": "reproductions", "reproductions": entries}, indent=1) + "\n", encoding="utf-8"
-        )
+    write_json(json_file, {"kind": "reproductions", "reproductions": entries})
     for entry in entries:
         _print(Console(), entry)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from llmserving_lab.bench.plan import DevicePlan, ReplayPlan
 from llmserving_lab.bench.pool import EnginePool, RunError
+from llmserving_lab.verbs import FlagError, check_writable, fail, write_json
 
 
 def validate(
@@ -23,7 +23,9 @@ def validate(
         Path, typer.Option(help="Recorded real run: a folder with meta.json, requests.jsonl and timeseries.csv.")
     ],
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Transformer blocks, where the profile does not say.")] = None,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Transformer blocks, where the profile does not say.")
+    ] = None,
     synchronous: Annotated[
         bool,
         typer.Option(
@@ -39,15 +41,13 @@ def validate(
     console = Console()
     plan = ReplayPlan(device=DevicePlan(source=profile, layers=layers), run=str(run), asynchronous=not synchronous)
     try:
+        check_writable("--json", json_file)
         with EnginePool(1) as pool, console.status("loading the engine's scheduler, then replaying"):
             result = pool.submit("replay", plan).result()
-    except RunError as error:
-        console.print(f"[red]error:[/red] {error}")
-        raise typer.Exit(2) from None
+    except (RunError, FlagError) as error:
+        fail(error)
     _print(console, result)
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(json_file, result)
     raise typer.Exit(0 if result["within"] else 1)
 
 

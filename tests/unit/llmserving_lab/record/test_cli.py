@@ -27,7 +27,12 @@ def test_a_folder_with_a_recording_is_refused_before_the_server_is_asked(tmp_pat
     assert "holds a recording already" in said
 
 
-@pytest.mark.parametrize("url", ["http://10.0.0.7:8000", "http://chat.example"])
+@pytest.mark.parametrize("url", ["http://localhost:8000", "http://127.0.0.2", "http://[::1]:1", "http://0.0.0.0:8000"])
+def test_a_server_at_an_address_of_this_machine_is_here(url: str) -> None:
+    assert cli.is_here(url)
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.7:8000", "http://chat.example", "chat"])
 def test_the_card_of_another_machine_is_not_guessed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "NVML", lambda: pytest.fail("NVML of this machine was asked"))
     assert cli.local_card(url) == ""
