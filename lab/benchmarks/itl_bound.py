@@ -10,12 +10,12 @@ and long step give the rate. No waiting, no bursts, perfect knowledge: what a po
 
 import argparse
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from llmserving_lab.bench.slices import load_slices
 from llmserving_lab.device.model import DeviceModel, StepBatch, load_device
-from llmserving_lab.traces.csvfile import read_trace
+from llmserving_lab.traces.load import trace_rows
+from llmserving_lab.traces.plan import LoadPlan
 
 CHUNKS = range(0, 2049, 32)
 LONG_CHUNKS = range(512, 8193, 256)
@@ -71,36 +71,28 @@ def bound(device: DeviceModel, prompt: float, output: float, context: int, itl: 
     return best
 
 
-def slices_of(rows: Sequence[tuple[int, int]], size: int, count: int) -> list[Sequence[tuple[int, int]]]:
-    """Slices of the trace as the bench takes them."""
-    return [rows[start : start + size] for start in (index * (len(rows) // count) for index in range(count))]
-
-
 def main() -> None:
     """Print the bound of each slice and their geometric mean."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", required=True)
-    parser.add_argument("--trace", type=Path, required=True)
+    parser.add_argument("--trace", required=True)
     parser.add_argument("--itl", type=float, default=0.05, help="seconds")
     parser.add_argument("--share-long", type=float, default=0.05, help="share of the gaps that may be five times that")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--slices", type=int, default=4)
     options = parser.parse_args()
     device = load_device(options.profile)
-    rows = [(one.prompt_tokens, one.output_tokens) for one in read_trace(options.trace)]
+    rows = [(one.prompt_tokens, one.output_tokens) for one in trace_rows(options.trace)]
     rates = []
-    for part in slices_of(rows, options.requests, options.slices):
+    for start, _ in load_slices(LoadPlan(trace=options.trace, requests=options.requests), options.slices):
+        part = rows[start : start + options.requests]
         prompt, output = (statistics.fmean(column) for column in zip(*part, strict=True))
         context = round(sum(p * o + o * o / 2 for p, o in part) / sum(o for _, o in part))
         usual = bound(device, prompt, output, context, options.itl, 0.0)
-        found = max(usual, bound(device, prompt, output, context, options.itl, options.share_long), key=_rate)
+        found = bound(device, prompt, output, context, options.itl, options.share_long)
         rates.append(found.rate)
         print(f"prompt {prompt:.0f} output {output:.0f}: {usual.rate:.2f} req/s, with long gaps {found}")
     print(f"geometric mean {statistics.geometric_mean(rates):.2f} req/s")
-
-
-def _rate(steady: Steady) -> float:
-    return steady.rate
 
 
 if __name__ == "__main__":
