@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +35,10 @@ def suite(
     full: Annotated[bool, typer.Option("--full", help="All slices, loads, cards and targets: hours.")] = False,
     only: Annotated[str, typer.Option(help="Names of cells, comma-separated; all by default.")] = "",
     policies: Annotated[str, typer.Option(help="Policies, comma-separated, instead of each cell's own.")] = "",
+    slices: Annotated[
+        int | None,
+        typer.Option(min=1, max=8, help="Slices of each load instead of the cell's own; results go to OUT/slices-N."),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = os.cpu_count() or 1,
 ) -> None:
     """Measure capacity, overload and limit of the policies on the suite's loads, and print the table.
@@ -46,6 +51,9 @@ def suite(
     files = {name: str(traces / file) for name, file in _TRACES.items() if traces and (traces / file).is_file()}
     beside = further_profiles(profile)
     cells = full_suite(beside) if full else short_suite()
+    if slices:  # other figures than the whole cell's, which must not take their place
+        cells = tuple(replace(cell, slices=slices) for cell in cells)
+        out = out / f"slices-{slices}"
     try:
         wanted = chosen(
             "--only",
