@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from llmserving_engine.planning.lengths import OutputLengths
+from llmserving_engine.planning.lengths import EDGES, OutputLengths, cell_of
 
 FILL = 1.06
 """Share of the cache that the predicted peak may fill.
@@ -20,7 +20,7 @@ class Forecast:
 
     As requests end, their KV goes. With those that run longest first, the peak is the largest of
     `sum of the first k sizes + k x remaining of the k-th`: the moment just before the k-th ends (Past-Future, arXiv
-    2507.10150).
+    2507.10150). Requests whose outputs are in one cell of lengths are expected to end together and count as one life.
     """
 
     def __init__(self, capacity: int, running: Iterable[tuple[int, int]], lengths: OutputLengths) -> None:
@@ -34,15 +34,25 @@ class Forecast:
         """
         self._limit = FILL * capacity
         self._lengths = lengths
-        self._lives = sorted(((lengths.remaining(done), size) for done, size in running), reverse=True)
+        counts = [0] * len(EDGES)
+        sizes = [0] * len(EDGES)
+        for done, size in running:
+            cell = cell_of(done)
+            counts[cell] += 1
+            sizes[cell] += size
+        self._lives = [
+            (lengths.remaining(edge), count, size)
+            for edge, count, size in zip(EDGES, counts, sizes, strict=True)
+            if count
+        ]
 
     def admits(self, tokens: int) -> bool:
         """Whether a request with a prompt of `tokens` keeps the peak within the cache; if so it counts from now on."""
-        life = (self._lengths.remaining(0), tokens)
-        lives = sorted([*self._lives, life], reverse=True)
-        total = 0.0
-        for count, (remaining, size) in enumerate(lives, 1):
+        lives = sorted([*self._lives, (self._lengths.remaining(0), 1, tokens)], reverse=True)
+        total = count = 0
+        for remaining, more, size in lives:
             total += size
+            count += more
             if total + count * remaining > self._limit:
                 return False
         self._lives = lives

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from llmserving_engine.planning.fairness import LongPrompts
 from llmserving_engine.planning.line import Line
 
-SORTED_PER_STEP: Final = 64
+SORTED_PER_STEP: Final = 32
 """Arrivals sorted in, and passed deadlines noted, per step: a burst of any size costs no more than this at once."""
 JUDGED_PER_STEP: Final = 128
 """Accepted jobs looked at per step, by deadline."""

@@ -9,11 +9,17 @@ from typing import Final
 
 EDGES: Final[tuple[int, ...]] = (*range(0, 64, 8), *(int(64 * 1.19**i) for i in range(36)))
 """Lower edges of the length cells in tokens: fine up to 64, then 19 % apart up to some 28,000."""
+_CELL_OF: Final = bytes(bisect_right(EDGES, tokens) - 1 for tokens in range(EDGES[-1] + 1))
 _DECAY: Final = 0.98
 """What of the old counts remains at each refresh (every `REFRESH` requests): a memory of some 3,000 requests."""
 REFRESH: Final = 64
 _PRIOR: Final = (0.02, 1.0)
 """Ends and exposures put into every cell: without evidence a cell is survived with 98 %."""
+
+
+def cell_of(tokens: int) -> int:
+    """The cell of an output of this length."""
+    return _CELL_OF[tokens] if 0 <= tokens < len(_CELL_OF) else _CELL_OF[-1 if tokens > 0 else 0]
 
 
 @dataclass(slots=True)
@@ -34,7 +40,7 @@ class OutputLengths:
 
     def end(self, tokens: int) -> None:
         """A request ended by itself after this many output tokens."""
-        cell = bisect_right(EDGES, tokens) - 1
+        cell = cell_of(tokens)
         self._ended[cell] += 1.0
         self.finished += 1
 
@@ -43,7 +49,7 @@ class OutputLengths:
         size = len(EDGES)
         reached = [0.0] * size
         for tokens in running:
-            reached[bisect_right(EDGES, tokens) - 1] += 1.0
+            reached[cell_of(tokens)] += 1.0
         beyond = 0.0
         exposed = [0.0] * size
         for cell in reversed(range(size)):
@@ -65,7 +71,7 @@ class OutputLengths:
 
     def survival(self, tokens: int) -> float:
         """Probability that an output has more than this many tokens."""
-        cell = bisect_right(EDGES, tokens) - 1
+        cell = cell_of(tokens)
         if cell + 1 >= len(EDGES):
             return self._survival[cell]
         share = (tokens - EDGES[cell]) / (EDGES[cell + 1] - EDGES[cell])
@@ -73,4 +79,4 @@ class OutputLengths:
 
     def remaining(self, tokens: int) -> float:
         """Expected further tokens of an output that has this many."""
-        return self._remaining[bisect_right(EDGES, tokens) - 1]
+        return self._remaining[cell_of(tokens)]

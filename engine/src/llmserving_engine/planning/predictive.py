@@ -254,13 +254,13 @@ class Predictive:
                     lookups -= 1
                     job.looked_up = view.step
                     job.cached = view.cached_tokens(job.request)
+                if job.waiting and (blocked or slots <= 0 or (not job.hurried and blocks < kept_free)):
+                    continue
                 tokens = job.work
                 if tokens <= 0:
                     self._granted.append(job)
                     continue
                 if job.waiting:
-                    if blocked or slots <= 0 or (not job.hurried and blocks < kept_free):
-                        continue
                     need = -(-(job.tokens + 1) // view.block_size)
                     if need > blocks:
                         blocked = True

@@ -1,3 +1,6 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
 from llmserving_engine.planning.admission import FILL, Forecast
 from llmserving_engine.planning.lengths import OutputLengths
 
@@ -31,3 +34,19 @@ def test_a_request_that_was_refused_does_not_count():
     forecast = Forecast(10_000, [(0, 8000)], lengths_of(100))
     assert not forecast.admits(9000)
     assert forecast.admits(500)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 3000)), max_size=60),
+    st.integers(1, 3000),
+    st.integers(10_000, 120_000),
+)
+def test_the_peak_is_the_largest_of_all_moments_just_before_an_end(
+    running: list[tuple[int, int]], prompt: int, capacity: int
+) -> None:
+    lengths = lengths_of(300)
+    lives = sorted([(lengths.remaining(done), size) for done, size in [*running, (0, prompt)]], reverse=True)
+    peak = max(
+        sum(size for _, size in lives[:count]) + count * lives[count - 1][0] for count in range(1, len(lives) + 1)
+    )
+    assert Forecast(capacity, running, lengths).admits(prompt) == (peak <= FILL * capacity)
