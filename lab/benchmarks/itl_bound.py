@@ -1,9 +1,10 @@
 """How many requests a second a device can serve at all while gaps between tokens stay within a target.
 
-A steady batch of n decodes with the load's mean prompt and output: each gap between two tokens holds one decode of each and
-some prompt tokens, beside the decodes or in a step of their own, whichever is shorter; the stated share of gaps may hold a
-long prefill step more. What enters must leave: prompt tokens per gap for each output token per gap as in the load. The best n, chunk
-and long step give the rate. No waiting, no bursts, perfect knowledge: what a policy reaches lies below it.
+A steady batch of n decodes with the load's mean prompt, output and place of a token in its prompt: each gap between two
+tokens holds one decode of each and some prompt tokens, beside the decodes or in a step of their own, whichever is shorter;
+the stated share of gaps may hold a long prefill step more. What enters must leave: prompt tokens per gap for each output
+token per gap as in the load. The best n, chunk and long step give the rate. No waiting, no bursts, perfect knowledge: what a
+policy reaches lies below it. Requests too short to have a long gap (fewer than 1 / share gaps) make it unreachable still.
 
     python -m llmserving_lab.environment lab/benchmarks/itl_bound.py --profile PROFILE --trace azure-llm-2023-conversation.csv
 """
@@ -33,31 +34,41 @@ class Steady:
     long_chunk: int
 
 
-def step(device: DeviceModel, prompt: int, decodes: int, context: int) -> float:
-    """Seconds of a step with one chunk and so many decodes of this context."""
-    chunks = ((prompt, 0),) if prompt else ()
-    return device.step_seconds(StepBatch(chunks, decodes, decodes * context, context, decodes + bool(prompt))).seconds
+def step(device: DeviceModel, prompt: int, position: float, decodes: int, context: int) -> float:
+    """Seconds of a step with so many prompt tokens, at this mean place in their prompts, and decodes of this context."""
+    chunks = chunks_of(prompt, position)
+    return device.step_seconds(StepBatch(chunks, decodes, decodes * context, context, decodes + len(chunks))).seconds
 
 
-def bound(device: DeviceModel, prompt: float, output: float, context: int, itl: float, share_long: float) -> Steady:
+def chunks_of(tokens: int, position: float) -> tuple[tuple[int, int], ...]:
+    """Chunks and what is cached before each, so that the tokens lie at this mean place: parts of whole prompts if many."""
+    whole = max(1, round(2 * position))
+    sizes = [whole] * (tokens // whole) + [tokens % whole] * (tokens % whole > 0)
+    return tuple((size, round(position - size / 2)) for size in sizes)
+
+
+def bound(
+    device: DeviceModel, prompt: float, position: float, output: float, context: int, itl: float, share_long: float
+) -> Steady:
     """The highest rate over batches, chunks and long steps.
 
     Args:
         device: The device.
         prompt: Mean prompt tokens.
+        position: Mean place of a prompt token in its prompt, in tokens: what it attends to.
         output: Mean output tokens.
         context: Mean context of a decode in tokens.
         itl: Target of the gap in seconds; a long gap is at most five times that.
         share_long: Share of the gaps that may be long.
     """
     best = Steady(0.0, 0, 0, 0.0, 0)
-    alone = {chunk: step(device, chunk, 0, 0) for chunk in (*CHUNKS[1:], *LONG_CHUNKS)}
+    alone = {chunk: step(device, chunk, position, 0, 0) for chunk in (*CHUNKS[1:], *LONG_CHUNKS)}
     for decodes in DECODES:
-        bare = step(device, 0, decodes, context)
+        bare = step(device, 0, position, decodes, context)
         if bare > itl:
             break
         for chunk in CHUNKS:
-            gap = min(step(device, chunk, decodes, context), bare + alone[chunk]) if chunk else bare
+            gap = min(step(device, chunk, position, decodes, context), bare + alone[chunk]) if chunk else bare
             if gap > itl:
                 continue
             for long_chunk in (0, *LONG_CHUNKS) if share_long else (0,):
@@ -88,8 +99,9 @@ def main() -> None:
         part = rows[start : start + options.requests]
         prompt, output = (statistics.fmean(column) for column in zip(*part, strict=True))
         context = round(sum(p * o + o * o / 2 for p, o in part) / sum(o for _, o in part))
-        usual = bound(device, prompt, output, context, options.itl, 0.0)
-        found = bound(device, prompt, output, context, options.itl, options.share_long)
+        position = sum(p * p / 2 for p, _ in part) / sum(p for p, _ in part)
+        usual = bound(device, prompt, position, output, context, options.itl, 0.0)
+        found = bound(device, prompt, position, output, context, options.itl, options.share_long)
         rates.append(found.rate)
         print(f"prompt {prompt:.0f} output {output:.0f}: {usual.rate:.2f} req/s, with long gaps {found}")
     print(f"geometric mean {statistics.geometric_mean(rates):.2f} req/s")
