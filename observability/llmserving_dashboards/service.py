@@ -21,8 +21,6 @@ HOLDS: Final = (
     DecisionReason.TOO_FEW_SAMPLES,
     DecisionReason.TELEMETRY_STALE,
     DecisionReason.ENGINE_UNREACHABLE,
-    DecisionReason.CONTRACT_FAILED,
-    DecisionReason.NO_POLICY,
     DecisionReason.REFUSED,
 )
 """Reasons to leave the bounds as they are: no marks."""

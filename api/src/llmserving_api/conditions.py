@@ -55,13 +55,10 @@ class DecisionReason(StrEnum):
     TOO_FEW_SAMPLES = "TooFewSamples"
     TELEMETRY_STALE = "TelemetryStale"
     ENGINE_UNREACHABLE = "EngineUnreachable"
-    CONTRACT_FAILED = "ContractFailed"
     DRAINING = "Draining"
     STATIC = "Static"
     LIMITS_CHANGED = "LimitsChanged"
-    MODE_ADVISE = "ModeAdvise"
     MODE_OFF = "ModeOff"
-    NO_POLICY = "NoPolicy"
     REFUSED = "Refused"
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmserving_api import names
-from llmserving_api.conditions import ConditionType
+from llmserving_api.conditions import ConditionReason, ConditionType
 from llmserving_api.v1alpha1.status import Condition
 from llmserving_operator.children.identity import Identity
 from llmserving_operator.conditions import find
@@ -35,7 +35,7 @@ def name_taken(condition: Condition) -> Event:
 
 def serving(condition: Condition) -> Event:
     """Requests are served."""
-    return Event("Normal", "Serving", condition.message)
+    return Event("Normal", condition.reason, condition.message)
 
 
 def not_serving(condition: Condition) -> Event:
@@ -68,7 +68,7 @@ def rolled_out(generation: int) -> Event:
     return Event("Normal", "RolledOut", f"all pods run generation {generation}")
 
 
-QUIET_REASONS = frozenset({"ModeOff", "ModeAdvise", "PolicyStatic"})
+QUIET_REASONS = frozenset({ConditionReason.MODE_OFF, ConditionReason.MODE_ADVISE, ConditionReason.POLICY_STATIC})
 
 _ON_TRUE = {
     ConditionType.CONFLICT: name_taken,
@@ -97,7 +97,7 @@ def events_between(before: Sequence[Condition], after: Sequence[Condition]) -> l
             found.append(_ON_FALSE[kind](new))
         elif new.status == "False" and kind is ConditionType.READY and was_true:
             found.append(not_serving(new))
-        elif kind is ConditionType.PROGRESSING and was_true and new.reason == "Complete":
+        elif kind is ConditionType.PROGRESSING and was_true and new.reason == ConditionReason.COMPLETE:
             found.append(rolled_out(new.observed_generation or 0))
     return found
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llmserving_api import names
+from llmserving_api.conditions import ConditionReason
 from llmserving_api.status import AgentStatus
 from llmserving_operator.children.identity import ChildKey, Identity, Manifest
 from llmserving_operator.children.revision import Revision, read_revision
@@ -156,16 +157,23 @@ def _is_running(status: Manifest, container: str) -> bool:
 def _trouble(status: Manifest, conditions: Mapping[str, Manifest]) -> Trouble | None:
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
-        return Trouble("Unschedulable", scheduled.get("message", "no node fits"))
+        return Trouble(ConditionReason.UNSCHEDULABLE, scheduled.get("message", "no node fits"))
     for container in [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]:
         waiting = container.get("state", {}).get("waiting", {})
         reason = waiting.get("reason", "")
         if reason in IMAGE_REASONS:
-            return Trouble("ImagePullFailed", f"container {container['name']}: {waiting.get('message', reason)}")
+            return Trouble(
+                ConditionReason.IMAGE_PULL_FAILED, f"container {container['name']}: {waiting.get('message', reason)}"
+            )
         if reason in CONFIG_REASONS:
-            return Trouble("ContainerConfigWrong", f"container {container['name']}: {waiting.get('message', reason)}")
+            return Trouble(
+                ConditionReason.CONTAINER_CONFIG_WRONG,
+                f"container {container['name']}: {waiting.get('message', reason)}",
+            )
         if reason in LOOPING_REASONS:
-            return Trouble("CrashLooping", f"container {container['name']}: {_last_words(container) or reason}")
+            return Trouble(
+                ConditionReason.CRASH_LOOPING, f"container {container['name']}: {_last_words(container) or reason}"
+            )
     return None
 
 
