@@ -75,6 +75,7 @@ class Job:
         standing: See `Standing`.
         cached: Tokens found in the prefix cache when it was last looked up.
         looked_up: The step of that lookup.
+        refused: The engine was offered it in the last step that was to take it, and did not.
     """
 
     request: Prompted
@@ -89,6 +90,7 @@ class Job:
     standing: Standing = Standing.INCOMING
     cached: int = 0
     looked_up: int = -(1 << 60)
+    refused: bool = False
 
     @property
     def work(self) -> int:

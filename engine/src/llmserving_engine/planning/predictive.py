@@ -224,10 +224,13 @@ class Predictive:
             elif job.resumed:  # the last token before it was preempted may have come since
                 job.tokens = request.num_tokens
             job.waiting = False
+            job.cached = 0  # what was found in the cache is computed; what was lost from it meanwhile is not
         for job in self._granted:
             request = job.request
-            if job.standing is not Standing.GONE and request.num_computed_tokens >= job.tokens:
-                job.waiting = False
+            if job.standing is Standing.GONE:
+                continue
+            job.refused = job.waiting
+            if request.num_computed_tokens >= job.tokens:
                 del self._jobs[request.request_id]
                 self._order.discard(job)
                 if not job.resumed:
@@ -250,10 +253,8 @@ class Predictive:
         most = view.bounds.max_num_batched_tokens
         for group in self._fronts(view.step, start, ttft):
             for job in group:
-                if job.waiting and lookups and job.looked_up + LOOKUP_STEPS <= view.step:
-                    lookups -= 1
-                    job.looked_up = view.step
-                    job.cached = view.cached_tokens(job.request)
+                if job.waiting and lookups:
+                    lookups -= _look_up(view, job)
                 if job.waiting and (blocked or slots <= 0 or (not job.hurried and blocks < kept_free)):
                     continue
                 tokens = job.work
@@ -277,6 +278,7 @@ class Predictive:
                     break
             if work.tokens >= most or len(work.jobs) >= FRONT:
                 break
+        work.put_refused_last()
         if not decodes.count and not work.jobs and blocked:
             self._unblock(work)
         self._pressure += PRESSURE_WEIGHT * (blocked - self._pressure)
@@ -416,18 +418,21 @@ class Predictive:
                 held=held, trim=self._times.value,
             )  # fmt: skip
         partial: list[Any] = []
+        refused = [job.request.request_id for job in work.refused]
         admitted: list[str] = []
+        self._granted += work.refused
         left = choice.tokens
         for job in work.jobs:
             request = job.request
             tokens = job.work
             if not job.waiting and admitted and tokens > left:
                 continue  # it would be served before those admitted, and take what is theirs
-            if job.waiting:
-                admitted.append(request.request_id)
-            else:
+            if not job.waiting:
                 partial.append(request)
-            self._granted.append(job)
+                self._granted.append(job)
+            elif not job.refused:
+                admitted.append(request.request_id)
+                self._granted.append(job)
             chunk = min(tokens, left)
             self._ageing.served(job.standing is Standing.MISSED, chunk)
             left -= chunk
@@ -441,17 +446,26 @@ class Predictive:
             budget += n * per_decode
             if prefilling:
                 order = [*_decoding(view), *partial, *others]
-        elif prefilling or admitted:
+        elif prefilling or admitted or refused:
             decoding = _decoding(view)
             if prefilling:
                 order = [*partial, *decoding, *others]
-            if admitted:
+            if admitted or refused:
                 parked += [request.request_id for request in decoding]
         return StepPlan(
-            cap, budget, order, waiting_first=tuple(admitted),
+            cap, budget, order, waiting_first=(*refused, *admitted),
             only_listed=True, parked=tuple(parked), predicted_ns=nanoseconds, held=held, trim=self._times.value,
             decodes_pause=not choice.beside_decodes,
         )  # fmt: skip
+
+
+def _look_up(view: StepView, job: Job) -> bool:
+    """Ask how much of a waiting request is in the prefix cache, unless that was asked a short while ago."""
+    if job.looked_up + LOOKUP_STEPS > view.step:
+        return False
+    job.looked_up = view.step
+    job.cached = view.cached_tokens(job.request)
+    return True
 
 
 def _decodes(view: StepView) -> _Decodes:

@@ -23,15 +23,29 @@ class Work:
     Attributes:
         jobs: Requests in order.
         hurried_tokens: Tokens of those with a deadline.
+        refused: Those of the jobs that the engine passed over when they were offered before (a grammar is being compiled, an
+            adapter does not fit). They are last, lest others wait for them, and offered first: they may be taken now.
     """
 
     jobs: list[Job] = field(default_factory=list)
     hurried_tokens: int = 0
+    refused: list[Job] = field(default_factory=list)
     _tokens: list[int] = field(default_factory=lambda: [0])
     _pairs: list[float] = field(default_factory=lambda: [0.0])
 
     def add(self, job: Job, tokens: int) -> None:
-        """Append a request with this many tokens to compute."""
+        """Append a request with this many tokens to compute; one that was refused waits for `put_refused_last`."""
+        if job.waiting and job.refused:
+            self.refused.append(job)
+            return
+        self._append(job, tokens)
+
+    def put_refused_last(self) -> None:
+        """All others are in."""
+        for job in self.refused:
+            self._append(job, job.work)
+
+    def _append(self, job: Job, tokens: int) -> None:
         cached = job.tokens - tokens
         self.jobs.append(job)
         if job.hurried:

@@ -38,6 +38,8 @@ class Request:
     blocks: int = 0
     token_times: list[float] = field(default_factory=list)
     status: Status = Status.RUNNING
+    held_until: float = 0.0
+    """The engine passes it over until then: its grammar is being compiled, its adapter does not fit."""
 
     @property
     def num_tokens(self) -> int:
@@ -119,6 +121,8 @@ class Engine:
             request = self.waiting[name]
             if left <= 0 or len(self.running) >= plan.max_num_seqs or -(-request.num_tokens // BLOCK) > self.free:
                 break
+            if request.held_until > self.now:
+                continue
             tokens = min(request.num_tokens, left)
             self._take(request, tokens)
             del self.waiting[name]
@@ -422,6 +426,29 @@ def test_prompts_in_the_prefix_cache_count_only_by_what_is_left_of_them():
         view = dataclasses.replace(engine.view(), cached_tokens=lambda request: 7900)
         admitted = max(admitted, len(engine.planner.plan(view).waiting_first))
     assert admitted >= 4
+
+
+def test_a_prompt_that_is_in_the_prefix_cache_no_longer_is_computed_without_delay():
+    engine = Engine([Request("r", 0.0, 8000, 2)])
+    view = engine.view
+    engine.view = lambda: dataclasses.replace(view(), cached_tokens=lambda request: 7900)  # type: ignore[method-assign]
+    engine.run()
+    assert engine.step < 20
+
+
+def test_a_request_that_the_engine_passes_over_holds_up_nobody_behind_it():
+    held = [Request(f"h{k}", 0.0, 6000, 2, held_until=1.5) for k in range(2)]
+    others = [Request(f"o{k}", 0.1, 300, 2) for k in range(20)]
+    Engine(held + others).run()
+    assert max(one.token_times[0] for one in others) < 1.0
+    assert max(one.token_times[0] for one in held) < 2.5
+
+
+def test_a_request_that_the_engine_passes_over_does_not_stop_a_prompt_that_is_being_computed():
+    held, long = Request("held", 0.0, 1000, 2, held_until=4.0), Request("long", 0.0, 20_000, 2)
+    Engine([held, long]).run()
+    assert ttft(long) < 2.0
+    assert 4.0 < ttft(held) < 4.1
 
 
 def test_a_request_whose_last_token_came_after_it_was_preempted_is_computed_to_its_end():
