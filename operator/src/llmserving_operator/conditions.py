@@ -42,7 +42,7 @@ def _set(old: Condition | None, kind: str, verdict: Verdict | None, generation: 
     if verdict is None:
         if old is not None:
             return old
-        verdict = Verdict(None, ConditionReason.NOT_KNOWN)
+        verdict = Verdict(None, ConditionReason.NOT_KNOWN, "nothing is known yet")
     status = _WORDS[verdict.status]
     return Condition(
         type=kind,

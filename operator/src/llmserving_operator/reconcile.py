@@ -119,7 +119,7 @@ class Reconciler:
         with self._metrics.seconds.labels("observe").time():
             observation = await self._observe(key, owner, memory)
         try:
-            spec = _read_spec(resource)
+            spec = read_spec(resource)
         except RefusedError as error:
             status = build_unread_status(owner, memory.status, Verdict(False, error.reason, str(error)), self._now())
             await self._publish(memory, status)
@@ -241,7 +241,7 @@ class Reconciler:
         return self._wall().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _read_spec(resource: Manifest) -> LLMServingSpec:
+def read_spec(resource: Manifest) -> LLMServingSpec:
     """The validated spec; the schema of the CRD has checked most of it already.
 
     Raises:
@@ -252,7 +252,9 @@ def _read_spec(resource: Manifest) -> LLMServingSpec:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in ("spec", *first["loc"]))
-        raise RefusedError(ConditionReason.INVALID_SPEC, f"{field}: {first['msg']}") from error
+        value = first["input"]
+        given = "" if isinstance(value, dict | list) else f"{value!r}: "  # of an object its fields tell more
+        raise RefusedError(ConditionReason.INVALID_SPEC, f"{field}: {given}{first['msg']}") from error
 
 
 def _read_status(resource: Manifest) -> LLMServingStatus:

@@ -87,7 +87,7 @@ def build_status(
         found |= {
             ConditionType.AGENTS_CONNECTED: verdicts.judge_agents(agents.serving, agents.silent),
             ConditionType.TUNING_ACTIVE: verdicts.judge_tuning(spec, owner.generation, agents.serving, agents.silent),
-            ConditionType.SLA_MET: verdicts.judge_sla(sla, measured.requests, measured.busy),
+            ConditionType.SLA_MET: verdicts.judge_sla(spec.sla, sla, measured.requests, measured.busy),
             ConditionType.SLA_FEASIBLE: verdicts.judge_feasible(agents.serving),
             ConditionType.SATURATED: verdicts.judge_saturated(agents.serving),
             ConditionType.GPU_TELEMETRY_AVAILABLE: verdicts.judge_gpu(agents.serving),

@@ -1,12 +1,14 @@
 """What is said under each condition, from an observation. Pure; one function for each condition."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from llmserving_api.conditions import ConditionReason, unsupported_reason
 from llmserving_api.control import ContractMode
 from llmserving_api.policy import LawName, Mode
 from llmserving_api.status import AgentStatus
 from llmserving_api.v1alpha1 import LLMServingSpec
+from llmserving_api.v1alpha1.spec import SLA, LatencyTarget
 from llmserving_api.v1alpha1.status import SLAStatus, TargetStatus
 from llmserving_operator.children.identity import ChildKey, Manifest
 from llmserving_operator.conditions import Verdict
@@ -14,6 +16,12 @@ from llmserving_operator.errors import KubeError, RefusedError, RejectedError
 from llmserving_operator.observe import Pod
 
 NAMED_AT_MOST = 3
+NO_ENGINES: Final = Verdict(None, ConditionReason.NO_ENGINES, "no engine is ready yet")
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 pod``, ``2 pods``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def judge_acceptance(refusal: RefusedError | None, failures: Sequence[KubeError]) -> Verdict:
@@ -39,17 +47,17 @@ def judge_engines(spec: LLMServingSpec, pods: Iterable[Pod]) -> Verdict:
     """``EnginesAvailable``: as many engines answer as the rollout promises, at least one."""
     live = [pod for pod in pods if not pod.terminating]
     ready = sum(pod.ready for pod in live)
-    counted = f"{ready} of {spec.replicas} engines are ready"
+    words = f"{ready} of {counted(spec.replicas, 'engine')} ready"
     if ready >= spec.replicas:
-        return Verdict(True, ConditionReason.ALL_READY, counted)
+        return Verdict(True, ConditionReason.ALL_READY, words)
     trouble = next((pod for pod in live if pod.trouble is not None and not pod.ready), None)
     reason: str = ConditionReason.STARTING
     if trouble is not None and trouble.trouble is not None:
         reason = trouble.trouble.reason
-        counted = f"{counted}; pod {trouble.name}: {trouble.trouble.message}"
+        words = f"{words}; pod {trouble.name}: {trouble.trouble.message}"
     if ready >= max(1, spec.replicas - spec.rollout.max_unavailable):
-        return Verdict(True, ConditionReason.ENOUGH_READY if trouble is None else reason, counted)
-    return Verdict(False, reason, counted)
+        return Verdict(True, ConditionReason.ENOUGH_READY if trouble is None else reason, words)
+    return Verdict(False, reason, words)
 
 
 def judge_progress(deployment: Manifest | None, spec: LLMServingSpec) -> Verdict:
@@ -57,7 +65,7 @@ def judge_progress(deployment: Manifest | None, spec: LLMServingSpec) -> Verdict
     if spec.paused:
         return Verdict(False, ConditionReason.PAUSED, "spec.paused is true: nothing is changed")
     if deployment is None:
-        return Verdict(True, ConditionReason.CREATING)
+        return Verdict(True, ConditionReason.CREATING, "the Deployment is not there yet")
     replicas = spec.replicas
     status = deployment.get("status", {})
     for condition in status.get("conditions", ()):
@@ -66,22 +74,22 @@ def judge_progress(deployment: Manifest | None, spec: LLMServingSpec) -> Verdict
     updated, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
     seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     if not seen or updated < min(total, replicas) or total > max(updated, replicas):
-        return Verdict(True, ConditionReason.ROLLING_OUT, f"{updated} of {replicas} engines are up to date")
+        return Verdict(True, ConditionReason.ROLLING_OUT, f"{updated} of {counted(replicas, 'engine')} up to date")
     if total != replicas or status.get("availableReplicas", 0) < replicas:
-        return Verdict(
-            True, ConditionReason.SCALING, f"{status.get('availableReplicas', 0)} of {replicas} engines are available"
-        )
+        available = status.get("availableReplicas", 0)
+        return Verdict(True, ConditionReason.SCALING, f"{available} of {counted(replicas, 'engine')} available")
     return Verdict(False, ConditionReason.COMPLETE)
 
 
 def judge_agents(agents: Mapping[str, AgentStatus], silent: Mapping[str, str]) -> Verdict:
     """``AgentsConnected``: every running pod's agent answers."""
     if not agents and not silent:
-        return Verdict(None, ConditionReason.NO_ENGINES)
+        return NO_ENGINES
     if silent:
         words = "; ".join(f"pod {pod}: {why}" for pod, why in _some(silent))
-        return Verdict(False, ConditionReason.AGENT_UNREACHABLE, f"{len(silent)} agents do not answer: {words}")
-    return Verdict(True, ConditionReason.ALL_CONNECTED, f"{len(agents)} agents answer")
+        missing = f"no answer from {len(silent)} of {counted(len(agents) + len(silent), 'agent')}"
+        return Verdict(False, ConditionReason.AGENT_UNREACHABLE, f"{missing}: {words}")
+    return Verdict(True, ConditionReason.ALL_CONNECTED, f"answers from {counted(len(agents), 'agent')}")
 
 
 def judge_tuning(
@@ -91,7 +99,7 @@ def judge_tuning(
     if spec.batching.mode is Mode.OFF:
         return Verdict(False, ConditionReason.MODE_OFF, "spec.batching.mode is Off: engines keep their fallback bounds")
     if not agents and not silent:
-        return Verdict(None, ConditionReason.NO_ENGINES)
+        return NO_ENGINES
     for pod in sorted(agents.keys() | silent.keys()):
         obstacle = (
             _agent_obstacle(agents[pod])
@@ -119,7 +127,8 @@ def _agent_obstacle(agent: AgentStatus) -> Verdict | None:
         if engine.contract is not None and engine.contract.mode is ContractMode.OBSERVE:
             return Verdict(False, ConditionReason.ENGINE_UNSUPPORTED, f"{where}: {engine.contract.reason}")
         if engine.facts is not None and engine.facts.unsupported:
-            return Verdict(False, unsupported_reason(engine.facts.unsupported[0]), f"{where}: only advice is given")
+            words = f"{where}: advice only with {', '.join(engine.facts.unsupported)}"
+            return Verdict(False, unsupported_reason(engine.facts.unsupported[0]), words)
     return None
 
 
@@ -133,28 +142,37 @@ def _by_policy(spec: LLMServingSpec, agents: Mapping[str, AgentStatus]) -> Verdi
     capped = [contract for contract in contracts if contract is not None and contract.mode is ContractMode.CAPS]
     if capped:
         return Verdict(True, ConditionReason.CAPS_ONLY, capped[0].reason)
-    return Verdict(True, ConditionReason.TUNING, f"{spec.batching.policy} moves the bounds of {len(agents)} pods")
+    return Verdict(True, ConditionReason.TUNING, f"{spec.batching.policy} tunes {counted(len(agents), 'pod')}")
 
 
-def judge_sla(sla: SLAStatus, requests: int, busy: bool) -> Verdict:
+def judge_sla(targets: SLA, sla: SLAStatus, requests: int, busy: bool) -> Verdict:
     """``SLAMet``: each target at its percentile, over all pods."""
-    targets: dict[str, TargetStatus | None] = {
-        "timeToFirstToken": sla.time_to_first_token,
-        "interTokenLatency": sla.inter_token_latency,
-        "endToEndLatency": sla.end_to_end_latency,
-    }
-    wanted = {name: target for name, target in targets.items() if target is not None}
+    found = (
+        _judge_target("timeToFirstToken", targets.time_to_first_token, sla.time_to_first_token),
+        _judge_target("interTokenLatency", targets.inter_token_latency, sla.inter_token_latency),
+        _judge_target("endToEndLatency", targets.end_to_end_latency, sla.end_to_end_latency),
+    )
+    wanted = [one for one in found if one is not None]
     if not wanted:
         return Verdict(None, ConditionReason.NO_TARGETS, "spec.sla names no target")
-    missed = [f"{name} {t.observed}, target {t.target}" for name, t in wanted.items() if t.met is False]
+    missed = [words for is_met, words in wanted if is_met is False]
     if missed:
         return Verdict(False, ConditionReason.TARGET_MISSED, "; ".join(missed))
-    met = [f"{name} {t.observed}, target {t.target}" for name, t in wanted.items() if t.met]
+    met = [words for is_met, words in wanted if is_met]
     if met:
         return Verdict(True, ConditionReason.TARGETS_MET, "; ".join(met))
     if requests or busy:
         return Verdict(None, ConditionReason.MEASURING, "the first requests are under way")
     return Verdict(None, ConditionReason.NO_TRAFFIC, "nothing arrived, waited or ran within the window")
+
+
+def _judge_target(
+    name: str, target: LatencyTarget | None, found: TargetStatus | None
+) -> tuple[bool | None, str] | None:
+    """Whether a target is met, and how that is said; None where there is no such target."""
+    if target is None or found is None:
+        return None
+    return found.met, f"{name} {found.observed} at p{target.percentile}, target {found.target}"
 
 
 def judge_feasible(agents: Mapping[str, AgentStatus]) -> Verdict:
@@ -169,17 +187,20 @@ def judge_feasible(agents: Mapping[str, AgentStatus]) -> Verdict:
     if not_feasible:
         words = "even without load a target is out of reach: loosen it or use a faster card or a smaller model"
         return Verdict(False, ConditionReason.INFEASIBLE, f"{not_feasible[0]}: {words}")
-    return Verdict(True, ConditionReason.FEASIBLE) if known else Verdict(None, ConditionReason.NOT_KNOWN)
+    if not known:
+        return Verdict(None, ConditionReason.NOT_KNOWN, "too few steps were seen to tell")
+    return Verdict(True, ConditionReason.FEASIBLE)
 
 
 def judge_saturated(agents: Mapping[str, AgentStatus]) -> Verdict:
     """``Saturated``: targets are missed and no bound can help."""
     engines = [(pod, engine) for pod, agent in sorted(agents.items()) for engine in agent.engines if engine.reachable]
     if not engines:
-        return Verdict(None, ConditionReason.NOT_KNOWN)
+        return Verdict(None, ConditionReason.NOT_KNOWN, "no engine can be asked")
     full = [f"{pod}/{engine.rank}" for pod, engine in engines if engine.saturated]
     if full:
-        words = f"{len(full)} of {len(engines)} engines miss a target and no bound can help: add replicas"
+        where = f"{len(full)} of {counted(len(engines), 'engine')} ({', '.join(full[:NAMED_AT_MOST])})"
+        words = f"{where}: a target is missed and no bound can help; add replicas or loosen a target"
         return Verdict(True, ConditionReason.MORE_REPLICAS_NEEDED, words)
     return Verdict(False, ConditionReason.HEADROOM)
 
@@ -187,7 +208,7 @@ def judge_saturated(agents: Mapping[str, AgentStatus]) -> Verdict:
 def judge_gpu(agents: Mapping[str, AgentStatus]) -> Verdict:
     """``GPUTelemetryAvailable``: agents see the device's memory, by NVML or through the engine."""
     if not agents:
-        return Verdict(None, ConditionReason.NO_ENGINES)
+        return NO_ENGINES
     for pod, agent in sorted(agents.items()):
         if agent.gpu.source not in ("nvml", "relay"):
             return Verdict(False, ConditionReason.NO_SOURCE, f"pod {pod}: {agent.gpu.reason}")

@@ -140,6 +140,7 @@ def test_an_unsupported_feature_is_the_reason(make_spec: MakeSpec, make_agent: M
     verdict = verdicts.judge_tuning(make_spec(), 3, {"chat-a": make_agent(engine={"facts": facts})}, {})
 
     assert (verdict.status, verdict.reason) == (False, "UnsupportedPipelineParallel")
+    assert verdict.message == "pod chat-a: rank 0: advice only with PipelineParallel"
 
 
 def test_without_engines_nothing_is_known_of_tuning(make_spec: MakeSpec) -> None:
@@ -168,18 +169,25 @@ def target(met: bool | None) -> TargetStatus:
     ],
 )
 def test_the_sla_is_met_missed_or_unknown(
-    sla: SLAStatus, requests: int, busy: bool, expected: tuple[bool | None, str]
+    sla: SLAStatus, requests: int, busy: bool, expected: tuple[bool | None, str], make_spec: MakeSpec
 ) -> None:
-    verdict = verdicts.judge_sla(sla, requests, busy)
+    verdict = verdicts.judge_sla(make_spec().sla, sla, requests, busy)
 
     assert (verdict.status, verdict.reason) == expected
+
+
+def test_a_missed_target_is_said_with_its_percentile(make_spec: MakeSpec) -> None:
+    targets = make_spec(sla={"interTokenLatency": {"percentile": 99, "target": "50ms"}}).sla
+    found = SLAStatus(inter_token_latency=TargetStatus(observed="61ms", target="50ms", met=False))
+
+    assert verdicts.judge_sla(targets, found, 5, False).message == "interTokenLatency 61ms at p99, target 50ms"
 
 
 def test_one_engine_that_cannot_be_helped_saturates_the_resource(make_agent: MakeAgent) -> None:
     verdict = verdicts.judge_saturated({"a": make_agent(), "b": make_agent(engine={"saturated": True})})
 
     assert (verdict.status, verdict.reason) == (True, "MoreReplicasNeeded")
-    assert verdict.message.startswith("1 of 2 engines")
+    assert verdict.message.startswith("1 of 2 engines (b/0): a target is missed")
     assert verdicts.judge_saturated({"a": make_agent()}).status is False
     assert verdicts.judge_saturated({}).status is None
 
@@ -205,3 +213,31 @@ def test_gpu_telemetry_names_its_source(
     verdict = verdicts.judge_gpu(agents)
 
     assert (verdict.status, verdict.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("silent", "expected"),
+    [
+        ({}, "answers from 1 agent"),
+        ({"b": "refused"}, "no answer from 1 of 2 agents: pod b: refused"),
+        (dict.fromkeys("bcde", "late"), "no answer from 4 of 5 agents: pod b: late; pod c: late; pod d: late"),
+    ],
+)
+def test_agents_are_counted_and_some_of_the_silent_ones_named(
+    silent: dict[str, str], expected: str, make_agent: MakeAgent
+) -> None:
+    assert verdicts.judge_agents({"a": make_agent()}, silent).message == expected
+
+
+def test_what_is_not_known_is_said_with_why(make_spec: MakeSpec) -> None:
+    unknown = (
+        verdicts.judge_agents({}, {}),
+        verdicts.judge_tuning(make_spec(), 3, {}, {}),
+        verdicts.judge_sla(make_spec().sla, SLAStatus(), 0, False),
+        verdicts.judge_feasible({}),
+        verdicts.judge_saturated({}),
+        verdicts.judge_gpu({}),
+    )
+
+    assert {verdict.status for verdict in unknown} == {None}
+    assert all(verdict.message for verdict in unknown)
