@@ -40,6 +40,8 @@ class Request:
     blocks: int = 0
     token_times: list[float] = field(default_factory=list)
     status: Status = Status.RUNNING
+    held_until: float = 0.0
+    """The engine passes it over until then: its grammar is being compiled, its adapter does not fit."""
 
     @property
     def num_tokens(self) -> int:
@@ -192,6 +194,8 @@ class SmallEngine:
             request = self.waiting[name]
             if left <= 0 or len(self.running) >= plan.max_num_seqs or -(-request.num_tokens // BLOCK) > self.free:
                 break
+            if request.held_until > self.now:
+                continue
             tokens = min(request.num_tokens, left)
             self._take(request, tokens)
             del self.waiting[name]

@@ -1,9 +1,7 @@
-"""The planner in a small engine that obeys plans as the scheduler does (see the seam's description in `protocol`)."""
+"""The planner in a small engine that obeys plans as the scheduler does."""
 
 import dataclasses
 import random
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 import pytest
@@ -12,191 +10,23 @@ from hypothesis import strategies as st
 
 from llmserving_engine.bounds import Bounds, Targets
 from llmserving_engine.planning.predictive import build_predictive
-from llmserving_engine.planning.protocol import StepComposition, StepDone, StepPlan, StepView, Track
+from llmserving_engine.planning.protocol import StepPlan, StepView
 from llmserving_engine.telemetry import RequestClass
-
-BLOCK = 16
-SECOND = 1_000_000_000
+from llmserving_fakes.small_engine import SECOND, Request, SmallEngine
 
 
-class Status(Enum):
-    RUNNING = 0
-    FINISHED_STOPPED = 1
-
-
-@dataclass(eq=False)
-class Request:
-    request_id: str
-    arrival: float
-    num_prompt_tokens: int
-    output: int
-    priority: int = 0
-    request_class: RequestClass = RequestClass.INTERACTIVE
-    num_computed_tokens: int = 0
-    num_output_tokens: int = 0
-    is_prefill_chunk: bool = False
-    blocks: int = 0
-    token_times: list[float] = field(default_factory=list)
-    status: Status = Status.RUNNING
-    held_until: float = 0.0
-    """The engine passes it over until then: its grammar is being compiled, its adapter does not fit."""
-
-    @property
-    def num_tokens(self) -> int:
-        return self.num_prompt_tokens + self.num_output_tokens
-
-
-def step_seconds(prefill: int, decodes: int, context: int) -> float:
-    """A device: reading weights, tokens, attention; mixed steps cost more."""
-    time = 8e-3 + 4e-5 * max(prefill + decodes - 100, 0) + 6e-5 * decodes + 8e-8 * context
-    return time + (6e-5 * decodes if prefill and decodes else 0.0)
-
-
-class Engine:
-    """Serves requests by the plans of a planner."""
+class Engine(SmallEngine):
+    """The small engine under the planner, which knows its device unless told otherwise."""
 
     def __init__(self, requests: list[Request], *, blocks: int = 4000, model: bool = True, seqs: int = 64) -> None:
-        self.pending = sorted(requests, key=lambda one: one.arrival)
-        self.planner = build_predictive(self.model() if model else {})
-        self.bounds = Bounds(seqs, 2048)
-        self.targets = Targets(2 * SECOND, SECOND // 20)
-        self.running: list[Request] = []
-        self.waiting: dict[str, Request] = {}
-        self.prefilling: dict[str, Request] = {}
-        self.tracks: dict[str, Track] = {}
-        self.total = self.free = blocks
-        self.now = 0.0
-        self.step = 0
-        self.preempted = 0
-        self.done: list[Request] = []
+        planner = build_predictive(self.model() if model else {})
+        targets = Targets(2 * SECOND, SECOND // 20)
+        super().__init__(requests, planner, blocks=blocks, bounds=Bounds(seqs, 2048), targets=targets)
 
     @staticmethod
     def model() -> dict[str, Any]:
         coefficients = [8e-3, 0.0, 4e-5, 0.0, 6e-5, 8e-8, 0.0, 6e-5, 0.0]
         return {"coefficients": coefficients, "residuals": [[], [], []], "error": 0.03}
-
-    def run(self, most_steps: int = 200_000) -> list[Request]:
-        while self.pending or self.running or self.waiting:
-            self.step += 1
-            assert self.step < most_steps, "the engine does not come to an end"
-            self._arrivals()
-            if not self.running and not self.waiting:
-                self.now = self.pending[0].arrival
-                continue
-            self._one_step()
-        return self.done
-
-    def _arrivals(self) -> None:
-        while self.pending and self.pending[0].arrival <= self.now:
-            request = self.pending.pop(0)
-            track = Track(request, int(request.arrival * SECOND), request.request_class)
-            self.tracks[request.request_id] = track
-            self.waiting[request.request_id] = request
-            self.planner.arrived(track)
-
-    def view(self) -> StepView:
-        ceilings = self.bounds
-        return StepView(
-            self.step, int(self.now * SECOND), self.bounds, ceilings, self.targets, self.running, self.prefilling,
-            len(self.waiting), self.tracks, 0, int(self.now * SECOND), self.free, self.total, BLOCK, 1, 64,
-        )  # fmt: skip
-
-    def _one_step(self) -> None:
-        plan = self.planner.plan(self.view())
-        self._check(plan)
-        if plan.running is not None:
-            self.running = list(plan.running)
-        left = plan.token_budget
-        scheduled: list[tuple[Request, int]] = []
-        for request in list(self.running):
-            tokens = min(request.num_tokens - request.num_computed_tokens, left)
-            if request.request_id in plan.parked or tokens <= 0 or request not in self.running:
-                continue
-            if not self._allocate(request, tokens, scheduled):
-                break
-            scheduled.append((request, tokens))
-            left -= tokens
-        head = [name for name, one in self.waiting.items() if one.token_times or self.tracks[name].preemptions]
-        for name in dict.fromkeys([*head, *plan.waiting_first]):
-            request = self.waiting[name]
-            if left <= 0 or len(self.running) >= plan.max_num_seqs or -(-request.num_tokens // BLOCK) > self.free:
-                break
-            if request.held_until > self.now:
-                continue
-            tokens = min(request.num_tokens, left)
-            self._take(request, tokens)
-            del self.waiting[name]
-            self.running.append(request)
-            self.prefilling[name] = request
-            self.tracks[name].first_scheduled_ns = self.tracks[name].first_scheduled_ns or int(self.now * SECOND) or 1
-            scheduled.append((request, tokens))
-            left -= tokens
-        self._compute(plan, [(request, tokens) for request, tokens in scheduled if request in self.running])
-
-    def _check(self, plan: StepPlan) -> None:
-        assert plan.token_budget >= 0
-        assert set(plan.waiting_first) <= set(self.waiting)
-        if plan.running is not None:
-            assert sorted(one.request_id for one in plan.running) == sorted(one.request_id for one in self.running)
-        assert set(plan.parked) <= {one.request_id for one in self.running}
-
-    def _allocate(self, request: Request, tokens: int, scheduled: list[tuple[Request, int]]) -> bool:
-        need = -(-(request.num_computed_tokens + tokens) // BLOCK) - request.blocks
-        while need > self.free:
-            victim = self.preempt()
-            scheduled[:] = [entry for entry in scheduled if entry[0] is not victim]
-            if victim is request:
-                return False
-        self._take(request, tokens)
-        return True
-
-    def preempt(self) -> Request:
-        """Take its blocks from the request that was admitted last."""
-        victim = self.running.pop()
-        self.preempted += 1
-        self.free += victim.blocks
-        victim.blocks = victim.num_computed_tokens = 0
-        victim.is_prefill_chunk = False
-        self.prefilling.pop(victim.request_id, None)
-        self.tracks[victim.request_id].decoding = False
-        self.waiting[victim.request_id] = victim
-        self.tracks[victim.request_id].preemptions += 1
-        self.planner.preempted(self.tracks[victim.request_id])
-        return victim
-
-    def _take(self, request: Request, tokens: int) -> None:
-        need = -(-(request.num_computed_tokens + tokens) // BLOCK) - request.blocks
-        self.free -= need
-        request.blocks += need
-
-    def _compute(self, plan: StepPlan, scheduled: list[tuple[Request, int]]) -> None:
-        prefill = sum(tokens for request, tokens in scheduled if request.request_id in self.prefilling)
-        decodes = [request for request, _ in scheduled if request.request_id not in self.prefilling]
-        context = sum(request.num_computed_tokens + 1 for request in decodes)
-        started = self.now
-        duration = step_seconds(prefill, len(decodes), context) if scheduled else 1e-3
-        self.now += duration
-        for request, tokens in scheduled:
-            request.num_computed_tokens += tokens
-            request.is_prefill_chunk = request.num_computed_tokens < request.num_tokens
-            if request.is_prefill_chunk:
-                continue
-            self.prefilling.pop(request.request_id, None)
-            request.num_output_tokens += 1
-            request.token_times.append(self.now)
-            track = self.tracks[request.request_id]
-            track.decoding = True
-            track.first_token_ns = track.first_token_ns or int(self.now * SECOND)
-            if request.num_output_tokens == request.output:
-                request.status = Status.FINISHED_STOPPED
-                self.running.remove(request)
-                self.free += request.blocks
-                self.planner.departed(self.tracks.pop(request.request_id))
-                self.done.append(request)
-        if scheduled:
-            composition = StepComposition(prefill, len(decodes), 0, len(decodes), context, 0)
-            times = (int(started * SECOND), int(self.now * SECOND), int(duration * SECOND))
-            self.planner.completed(StepDone(self.step, composition, *times, plan.predicted_ns))
 
 
 def load(count: int, rate: float, seed: int, prompt: int = 600, output: int = 60) -> list[Request]:
@@ -384,9 +214,7 @@ def test_a_planner_installed_while_the_engine_serves_takes_over_all_requests(ins
 
     def replaced(view: StepView) -> StepPlan:
         if view.step == install_at:
-            engine.planner = build_predictive(Engine.model())
-            for track in engine.tracks.values():
-                engine.planner.arrived(track)
+            engine.install(build_predictive(Engine.model()))
             return engine.planner.plan(view)
         return plan(view)
 
@@ -399,18 +227,14 @@ def test_a_planner_installed_while_preempted_requests_wait_takes_them_over(has_f
     """They are known from before; the new planner's queue offers whom it lists."""
     engine = Engine([Request(f"r{k}", 0.0, 900, 30) for k in range(3)])
     while len(engine.running) < 3 or engine.prefilling:
-        engine.step += 1
-        engine._arrivals()
-        engine._one_step()
+        engine.advance()
     if has_first_token:
         preempted = engine.preempt()
     else:
         preempted = engine.running[-1]
         preempted.num_output_tokens = engine.tracks[preempted.request_id].first_token_ns = 0
         engine.preempt()
-    engine.planner = build_predictive(Engine.model())
-    for track in engine.tracks.values():
-        engine.planner.arrived(track)
+    engine.install(build_predictive(Engine.model()))
     engine.step += 1
     assert engine.planner.plan(engine.view()).waiting_first == (preempted.request_id,)
 
@@ -419,7 +243,7 @@ def test_prompts_in_the_prefix_cache_count_only_by_what_is_left_of_them():
     """Twenty long prompts at once can only all be in time because nearly all of each is cached."""
     requests = [Request(f"r{k}", 0.0, 8000, 3) for k in range(20)]
     engine = Engine(requests, blocks=20_000)
-    engine._arrivals()
+    engine.arrive()
     admitted = 0
     for _ in range(5):
         engine.step += 1
@@ -455,14 +279,9 @@ def test_a_request_whose_last_token_came_after_it_was_preempted_is_computed_to_i
     """With asynchronous scheduling that token is under way when the request is preempted."""
     engine = Engine(load(20, 20.0, 3, prompt=500, output=150))
     preempted = 0
-    while engine.pending or engine.running or engine.waiting:
-        engine.step += 1
+    while engine.has_work:
         assert engine.step < 20_000, "a request is left out for good"
-        engine._arrivals()
-        if not engine.running and not engine.waiting:
-            engine.now = engine.pending[0].arrival
-            continue
-        engine._one_step()
+        engine.advance()
         last = engine.running[-1] if engine.running else None
         if engine.step % 7 == 0 and last and last.token_times and last.num_output_tokens + 1 < last.output:
             engine.preempt()
@@ -475,12 +294,7 @@ def test_a_request_whose_last_token_came_after_it_was_preempted_is_computed_to_i
 def started(engine: Engine) -> Request:
     """Step until a prompt is being prefilled."""
     while not engine.prefilling:
-        engine.step += 1
-        engine._arrivals()
-        if engine.waiting or engine.running:
-            engine._one_step()
-        else:
-            engine.now = engine.pending[0].arrival
+        engine.advance()
     return next(iter(engine.prefilling.values()))
 
 
@@ -517,10 +331,9 @@ def test_a_request_preempted_with_its_first_token_under_way_leaves_no_backlog_be
     """It has one token more to compute when it comes back than when it was put back."""
     engine = Engine([Request("late", 0.0, 3000, 20)])
     engine.now = 10.0  # its deadline has passed
-    engine._arrivals()
+    engine.arrive()
     while not engine.running or engine.prefilling:
-        engine.step += 1
-        engine._one_step()
+        engine.advance()
     preempt_with_its_first_token_under_way(engine)
     assert len(engine.run()) == 1
     order = engine.planner._order  # type: ignore[attr-defined]
@@ -531,9 +344,7 @@ def test_a_stream_whose_first_token_came_after_it_was_preempted_waits_for_no_oth
     engine = Engine([Request("stream", 0.0, 6000, 20)] + [Request(f"s{k}", 10.3, 900, 2) for k in range(60)])
     engine.now = 10.0  # its deadline has passed, those of the others have not
     while not engine.running or engine.prefilling:
-        engine.step += 1
-        engine._arrivals()
-        engine._one_step()
+        engine.advance()
     stream = preempt_with_its_first_token_under_way(engine)
     before = engine.now
     engine.now = max(engine.now, 10.31)
