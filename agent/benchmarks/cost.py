@@ -1,11 +1,11 @@
 """What the agent costs: processor time and memory of the real process beside an engine that steps 100 times a second.
 
-    .venv/bin/python agent/benchmarks/cost.py [--seconds 30] [--steps 100] [--json FILE]
+    .venv/bin/python agent/benchmarks/cost.py [--law MemorySLA] [--seconds 30] [--steps 100] [--json FILE]
 
-A stand-in for the engine (the plug-in's own control server and ring writer, no vLLM) runs in a process of its own: 64
-decodes a step, one finished request every second step, metrics scraped every 5 s and status polled every second as the
-operator does. The figures are of `llmserving-agent supervise` and the loop it started, from /proc. Exit status 1 when
-they exceed 2 % of a core or 96 MiB.
+A stand-in for the engine (the plug-in's own control server and ring writer, no vLLM) runs in a process of its own: 16 to 112
+decodes a step, a prompt of any length in every second one, one finished request every second step, metrics scraped every 5 s
+and status polled every second as the operator does. The figures are of `llmserving-agent supervise` and the loop it started,
+from /proc. Exit status 1 when they exceed 2 % of a core or 96 MiB.
 """
 
 import argparse
@@ -57,7 +57,6 @@ POLICY = {
     "namespace": "default",
     "name": "bench",
     "mode": "Auto",
-    "law": "MemorySLA",
     "sla": {
         "time_to_first_token": {"percentile": 95, "target_seconds": 2.0},
         "inter_token_latency": {"percentile": 95, "target_seconds": 0.05},
@@ -83,15 +82,17 @@ def stand_in(folder: Path, steps_per_second: float) -> None:
         progress.step += 1
         bounds = progress.applied.advance(control.desired, now, progress.step)
         progress.applied.observe(64, 512)
-        prefill = bounds.max_num_batched_tokens - 64 if progress.step % 2 else 0
+        decodes = noise.randint(16, 112)
+        prefill = noise.randint(1, max(1, bounds.max_num_batched_tokens - decodes)) if progress.step % 2 else 0
+        duration = round((8e-3 + 6e-5 * decodes + 4e-5 * min(prefill, 512)) * noise.gauss(1.0, 0.02) * 1e9)
         gaps: dict[int, int] = {}
-        for _ in range(64):
+        for _ in range(decodes):
             bucket = bucket_of(noise.gauss(0.03, 0.003))
             gaps[bucket] = gaps.get(bucket, 0) + 1
         row = StepRow(
-            *(0, progress.step, now, now, round(period * 1e9)),
-            *(prefill, 64, min(1, prefill), 64, 64000, 0, 0),
-            *(65, 3, 0, 0, 0, 4000, 30000),
+            *(0, progress.step, now, now, duration),
+            *(prefill, decodes, min(1, prefill), decodes, 1000 * decodes, prefill * prefill // 2, 0),
+            *(decodes + 1, 3, 0, 0, 0, 4000, 30000),
             *(bounds.max_num_seqs, bounds.max_num_batched_tokens, bounds.max_num_batched_tokens, 0, 0, 0, 0, 1.0),
             gaps=list(gaps.items()),
             first_tokens=[(bucket_of(0.3), 1)] if prefill else [],
@@ -131,12 +132,12 @@ def wait_for(url: str, log: Path, limit_seconds: float = 60.0) -> None:
     sys.exit(f"{url} did not answer in {limit_seconds:.0f} s:\n{log.read_text()}")
 
 
-def measure(folder: Path, seconds: float) -> dict[str, float]:
+def measure(folder: Path, law: str, seconds: float) -> dict[str, float]:
     """Run the agent beside the stand-in and read what it used."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    (folder / "live.json").write_text(json.dumps(POLICY))
+    (folder / "live.json").write_text(json.dumps(POLICY | {"law": law}))
     command = [sys.executable, "-m", "llmserving_agent", "supervise", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--control-dir", str(folder), "--policy-dir", str(folder), "--engine-metrics", ""]
     with (folder / "agent.log").open("wb") as log:
@@ -173,6 +174,7 @@ def measure(folder: Path, seconds: float) -> dict[str, float]:
 def main() -> int:
     """Measure, print, judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--law", default="MemorySLA")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--steps", type=float, default=100.0, help="engine steps a second")
     parser.add_argument("--json", type=Path, help="write the figures here too")
@@ -181,7 +183,7 @@ def main() -> int:
         engine = multiprocessing.get_context("spawn").Process(target=stand_in, args=(Path(name), flags.steps))
         engine.start()
         try:
-            figures = measure(Path(name), flags.seconds)
+            figures = measure(Path(name), flags.law, flags.seconds)
         finally:
             engine.kill()
             engine.join()
