@@ -2,17 +2,13 @@
 
 One step, in order:
 
-1. When does it start, and how old are the decodes' last tokens then (`slack`)? What is left of the inter-token
-target, less a
-   guard band for the model's own error, is the time of the step.
-2. Which requests can still make their first token (`feasible`)? They go first, by deadline; then those given up,
-shortest
-   first; then those already missed, oldest first. The missed have a share of their own, so that they are never
-   starved.
+1. When does it start, and how old are the decodes' last tokens then (`slack`)? What is left of the inter-token target, less
+   a guard band for the model's own error, is the time of the step.
+2. Which requests can still make their first token (`feasible`)? They go first, by deadline; then those given up, shortest
+   first; then those already missed, oldest first. The missed have a share of their own, so that they are never starved.
 3. Which of them fit the KV cache until they end (`admission`)?
-4. Prompt tokens beside the decodes, or in a step of their own between two decode steps? Attention kernels that serve
-both at
-   once cost more than the two apart, a second step reads the weights once more: whichever gets more tokens computed.
+4. Prompt tokens beside the decodes, or in a step of their own between two decode steps? Attention kernels that serve both
+   at once cost more than the two apart, a second step reads the weights once more: whichever gets more tokens computed.
 5. When requests wait and the running ones can bear it, one long prefill step (`slack`).
 
 No work grows with the queue: requests enter the order one by one, and only its front is looked at.
@@ -39,8 +35,9 @@ from llmserving_engine.planning.step_model import Trim
 from llmserving_engine.telemetry import RequestClass
 
 FRONT = 48
-"""Requests looked at in one step."""
+"""Requests that one step may work on."""
 LATE_FRONT = 8
+"""The same of those given up, of those who missed, and of those without a deadline."""
 AGEING_FRONT = 32
 """Missed requests, oldest first, from which their share is set."""
 PRESSURE_WEIGHT = 0.02

@@ -29,7 +29,7 @@ _FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class PredictiveSettings:
-    """What the agent sets.
+    """What a PATCH may set: the agent sends the first three, the others are the law's constants, for experiments.
 
     Attributes:
         model: Step-time model; None before the first fit.
