@@ -37,8 +37,8 @@ def _latency(metric: str, words: str, histogram: series.Series) -> Any:
     return plot(
         words,
         f"{words} over the SLA window at the pod's HTTP boundary, the worst engine at each percentile, with the "
-        "resource's target as a line; for comparison vLLM's own histogram over all engines. Where a percentile stays "
-        "above its target, see the decisions below for the reason.",
+        "resource's target as a line; for comparison vLLM's own histogram over all engines, batch requests included. "
+        "Where a percentile stays above its target, see the decisions below for the reason.",
         "s",
         [
             Line(observed, "p{{percentile}}"),

@@ -54,7 +54,8 @@ def panels() -> list[Any]:
         ),
         figure(
             "Mode",
-            "Auto decides and acts, Advise decides and publishes, Off leaves the engines alone.",
+            "Auto decides and acts, Advise decides and publishes, Off does neither; without Auto engines keep the bounds "
+            "stock vLLM would choose, within the limits.",
             "none",
             f"max by (mode) ({select(series.MODE)}) == 1",
             legend="{{mode}}",

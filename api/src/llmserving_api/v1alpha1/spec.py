@@ -179,7 +179,10 @@ class Batching(Model):
 
     mode: Annotated[
         Mode,
-        Field(description="mode: Auto decides and acts, Advise decides and publishes, Off leaves the engine alone."),
+        Field(
+            description="mode: Auto decides and acts, Advise decides and publishes, Off does neither; without Auto the "
+            "engine keeps the bounds stock vLLM would choose, within the limits."
+        ),
     ] = Mode.AUTO
     policy: Annotated[
         LawName,
