@@ -5,7 +5,7 @@ Its device is a formula and its time virtual, so a closed loop of planner and en
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -104,10 +104,16 @@ class SmallEngine:
 
     def run(self, most_steps: int = 200_000) -> list[Request]:
         """Serve all requests."""
+        for _ in self.steps(most_steps):
+            pass
+        return self.done
+
+    def steps(self, most_steps: int = 200_000) -> Iterator[int]:
+        """Serve all requests; the number of each step, after it."""
         while self.has_work:
             assert self.step < most_steps, "the engine does not come to an end"
-            self.advance()
-        return self.done
+            if self.advance() is not None:
+                yield self.step
 
     def advance(self, until: float = float("inf")) -> Step | None:
         """One step; where there is nothing to do, time passes to the next arrival. None where the step held nothing."""
@@ -157,7 +163,8 @@ class SmallEngine:
     def _step(self) -> Step | None:
         self.step += 1
         before = self.preempted
-        plan = self.planner.plan(self.view())
+        view = self.view()
+        plan = self.planner.plan(view)
         self._check(plan)
         if plan.running is not None:
             self.running = list(plan.running)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmserving_engine.bounds import Bounds, Targets
 from llmserving_engine.planning.predictive import build_predictive
-from llmserving_engine.planning.protocol import StepPlan, StepView
+from llmserving_engine.planning.protocol import StepView
 from llmserving_engine.telemetry import RequestClass
 from llmserving_fakes.small_engine import SECOND, Request, SmallEngine
 
@@ -163,16 +163,8 @@ def test_batch_requests_leave_room_in_the_cache_for_others():
 
 def test_alone_in_the_engine_batch_requests_fill_the_cache():
     engine = Engine(with_batch([], 60, 300, output=100), blocks=400)
-    least = engine.free
-    plan = engine.planner.plan
-
-    def watched(view: StepView) -> StepPlan:
-        nonlocal least
-        least = min(least, engine.free)
-        return plan(view)
-
-    engine.planner.plan = watched  # type: ignore[method-assign]
-    assert len(engine.run()) == 60
+    least = min(engine.free for _ in engine.steps())
+    assert len(engine.done) == 60
     assert least < 0.4 * engine.total
 
 
@@ -196,30 +188,19 @@ def test_a_stricter_deadline_than_the_engines_own_target_is_planned_for():
 
 def test_a_new_model_keeps_what_is_known_of_the_requests():
     engine = Engine(load(80, 30.0, 6))
-    plan = engine.planner.plan
-
-    def with_new_models(view: StepView) -> StepPlan:
-        if view.step % 20 == 0:
+    for step in engine.steps():
+        if step % 20 == 0:
             engine.planner.configure(Engine.model() | {"error": 0.05})
-        return plan(view)
-
-    engine.planner.plan = with_new_models  # type: ignore[method-assign]
-    assert len(engine.run()) == 80
+    assert len(engine.done) == 80
 
 
 @pytest.mark.parametrize("install_at", [1, 30])
 def test_a_planner_installed_while_the_engine_serves_takes_over_all_requests(install_at: int):
     engine = Engine(load(60, 50.0, 8))
-    plan = engine.planner.plan
-
-    def replaced(view: StepView) -> StepPlan:
-        if view.step == install_at:
+    for step in engine.steps():
+        if step == install_at:
             engine.install(build_predictive(Engine.model()))
-            return engine.planner.plan(view)
-        return plan(view)
-
-    engine.planner.plan = replaced  # type: ignore[method-assign]
-    assert len(engine.run()) == 60
+    assert len(engine.done) == 60
 
 
 @pytest.mark.parametrize("has_first_token", [True, False])
@@ -239,23 +220,27 @@ def test_a_planner_installed_while_preempted_requests_wait_takes_them_over(has_f
     assert engine.planner.plan(engine.view()).waiting_first == (preempted.request_id,)
 
 
+class CachingEngine(Engine):
+    """All but 100 tokens of every prompt of 8,000 are in the prefix cache."""
+
+    def view(self) -> StepView:
+        return dataclasses.replace(super().view(), cached_tokens=lambda request: 7900)
+
+
 def test_prompts_in_the_prefix_cache_count_only_by_what_is_left_of_them():
     """Twenty long prompts at once can only all be in time because nearly all of each is cached."""
     requests = [Request(f"r{k}", 0.0, 8000, 3) for k in range(20)]
-    engine = Engine(requests, blocks=20_000)
+    engine = CachingEngine(requests, blocks=20_000)
     engine.arrive()
     admitted = 0
     for _ in range(5):
         engine.step += 1
-        view = dataclasses.replace(engine.view(), cached_tokens=lambda request: 7900)
-        admitted = max(admitted, len(engine.planner.plan(view).waiting_first))
+        admitted = max(admitted, len(engine.planner.plan(engine.view()).waiting_first))
     assert admitted >= 4
 
 
 def test_a_prompt_that_is_in_the_prefix_cache_no_longer_is_computed_without_delay():
-    engine = Engine([Request("r", 0.0, 8000, 2)])
-    view = engine.view
-    engine.view = lambda: dataclasses.replace(view(), cached_tokens=lambda request: 7900)  # type: ignore[method-assign]
+    engine = CachingEngine([Request("r", 0.0, 8000, 2)])
     engine.run()
     assert engine.step < 20
 
@@ -336,7 +321,7 @@ def test_a_request_preempted_with_its_first_token_under_way_leaves_no_backlog_be
         engine.advance()
     preempt_with_its_first_token_under_way(engine)
     assert len(engine.run()) == 1
-    order = engine.planner._order  # type: ignore[attr-defined]
+    order = engine.planner._order
     assert (order.missed_count, order.missed_tokens) == (0, 0)
 
 
