@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from llmserving_lab.bench.execution import execute_replay
 from llmserving_lab.bench.plan import DevicePlan, ReplayPlan
+from llmserving_lab.bench.replay import execute_replay
 
 _DATA = Path(os.environ.get("LLMSERVING_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
 

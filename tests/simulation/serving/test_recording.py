@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from llmserving_lab.bench.execution import execute_replay
 from llmserving_lab.bench.plan import DevicePlan, ReplayPlan
+from llmserving_lab.bench.replay import execute_replay
 from llmserving_lab.record.folder import write_recording
 from llmserving_lab.record.server import Ceilings
 from llmserving_lab.record.session import RecordPlan, record

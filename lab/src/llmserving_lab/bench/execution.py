@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
-
-from vllm.engine import arg_utils
-from vllm.usage.usage_lib import UsageContext
 
 from llmserving_lab.bench.beside import AgentBeside, Beside, PlannerBeside, catalogue_of, law_of
 from llmserving_lab.bench.capacity import ATTAINMENT, WARMUP, find_capacity, queue_grows, rate_of
 from llmserving_lab.bench.clock import Clock
 from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
-from llmserving_lab.bench.outcome import Outcome, Targets, gap_course, summarise
-from llmserving_lab.bench.plan import DevicePlan, ReplayPlan, RunPlan, TargetPlan, TwinPlan, TwinSlice
+from llmserving_lab.bench.machine import BLOCK_SIZE, as_card, make_device, stock_ceilings
+from llmserving_lab.bench.misses import Misses
+from llmserving_lab.bench.outcome import Targets, gap_course, summarise
+from llmserving_lab.bench.plan import ReplayPlan, RunPlan, TargetPlan, TwinPlan, TwinSlice
 from llmserving_lab.bench.plugin import PlugIn, tell_oracle
-from llmserving_lab.bench.policies import Ceilings, setup_of
+from llmserving_lab.bench.policies import setup_of
+from llmserving_lab.bench.replay import execute_replay
 from llmserving_lab.bench.simulation import RunRecord, Simulation, TargetChange
 from llmserving_lab.bench.twin import TwinResult, run_twin
-from llmserving_lab.device.disturbance import HARDER, Together
-from llmserving_lab.device.memory import capture_sizes
-from llmserving_lab.device.model import DeviceModel, Links, load_device
 from llmserving_lab.traces.arrival import Arrival
 from llmserving_lab.traces.load import build_load
-from llmserving_lab.validate.comparison import compare
-from llmserving_lab.validate.recording import read_recording
-
-BLOCK_SIZE = 16
-
-_EAGER_SECONDS = 1.5e-3
-"""Launch time of a step outside a captured graph on the harder device."""
-
-_BETWEEN_COUNTS = 5.0
-"""Virtual seconds between two counts of what has missed."""
 
 _AFTER_LAST_ARRIVAL = 5.0
 """A run without a drain goes on for so many TTFT targets after the last arrival."""
@@ -82,7 +66,7 @@ def execute_run(plan: RunPlan) -> dict[str, Any]:
     )
     last = arrivals[-1].time
     cutoff = float("inf") if plan.drain else last + _AFTER_LAST_ARRIVAL * (plan.targets[-1].ttft or 2.0)
-    misses = _Misses(plan.give_up_misses, plan.warmup, len(arrivals)) if plan.give_up_misses is not None else None
+    misses = Misses(plan.give_up_misses, plan.warmup, len(arrivals)) if plan.give_up_misses is not None else None
     with ExitStack() as stack:
         clock = Clock()
         plugin = stack.enter_context(PlugIn(clock)) if setup.law or setup.planner else None
@@ -142,56 +126,6 @@ def execute_run(plan: RunPlan) -> dict[str, Any]:
     return result
 
 
-def execute_replay(plan: ReplayPlan) -> dict[str, Any]:
-    """Replay a recorded run and compare."""
-    started = time.perf_counter()
-    recording = read_recording(Path(plan.run))
-    device = make_device(plan.device, asynchronous=plan.asynchronous, seed=0)
-    kv_tokens = recording.kv_tokens or device.kv_capacity_tokens(
-        recording.max_num_seqs, recording.max_num_batched_tokens
-    )
-    engine = SchedulerEngine(
-        EngineSettings(
-            recording.max_num_seqs,
-            recording.max_num_batched_tokens,
-            kv_blocks=kv_tokens // BLOCK_SIZE,
-            asynchronous=plan.asynchronous,
-        )
-    )
-    arrivals = [Arrival(one.queued, one.prompt_tokens, one.output_tokens) for one in recording.requests]
-    record = Simulation(engine, device, arrivals, [TargetChange(0.0, Targets(None, None))]).run()
-    states = [(at, running, waiting) for at, running, waiting, _ in record.states]
-    figures, differences = compare(recording, record.outcomes, states)
-    return {
-        "run": recording.name,
-        "model": recording.model,
-        "vllm_version": recording.vllm_version,
-        "device": device.name,
-        "requests": len(recording.requests),
-        "max_num_seqs": recording.max_num_seqs,
-        "max_num_batched_tokens": recording.max_num_batched_tokens,
-        "figures": [
-            {
-                "name": figure.name,
-                "unit": figure.unit,
-                "real": round(figure.real, 6),
-                "replayed": round(figure.replayed, 6),
-                "error": round(figure.error, 5),
-                "limit": figure.limit,
-                "within": figure.within,
-            }
-            for figure in figures
-        ],
-        **differences,
-        "has_token_times": any(request.token_times for request in recording.requests),
-        "steps": record.steps,
-        "extrapolated_steps": record.extrapolated_steps,
-        "caveats": list(device.caveats),
-        "within": all(figure.within for figure in figures),
-        "wall_s": round(time.perf_counter() - started, 3),
-    }
-
-
 def execute_twin(plan: TwinPlan) -> dict[str, Any]:
     """Capacity of static bounds in the twin on each slice, as rungs; None where the deepest rung does not pass."""
 
@@ -226,68 +160,6 @@ def _in_twin(run: RunPlan) -> TwinResult:
     )
 
 
-@lru_cache(maxsize=4)
-def _device_as_measured(source: str, asynchronous: bool, layers: int | None) -> DeviceModel:
-    return load_device(source, asynchronous=asynchronous, layers=layers)
-
-
-def make_device(plan: DevicePlan, *, asynchronous: bool, seed: int) -> DeviceModel:
-    """The device of a plan, with what makes it harder."""
-    device = _device_as_measured(plan.source, asynchronous, plan.layers)
-    if plan.links is not None:
-        links = Links(plan.links.latency_seconds, plan.links.bandwidth_bytes_per_second)
-        kept = tuple(caveat for caveat in device.caveats if "communication" not in caveat)
-        device = replace(device, links=links, caveats=kept)
-    names = [name for name in plan.harder if name != "graphs"]
-    unknown = [name for name in names if name not in HARDER]
-    if unknown:
-        raise ValueError(f"harder device {unknown[0]!r} is not known; known are {', '.join([*HARDER, 'graphs'])}")
-    if names:
-        device = replace(device, disturbance=Together(tuple(HARDER[name](seed) for name in names)))
-    if "graphs" in plan.harder:
-        device = replace(device, graph_sizes=capture_sizes(512), eager_seconds=_EAGER_SECONDS)
-    return device
-
-
-def stock_ceilings(device: DeviceModel) -> Ceilings:
-    """What stock vLLM's own `get_batch_defaults` gives an API server on this card."""
-    with as_card(device):
-        tokens, sequences = arg_utils.EngineArgs.get_batch_defaults(device.cards)
-    server = UsageContext.OPENAI_API_SERVER
-    return Ceilings(min(sequences[server], tokens[server]), tokens[server])
-
-
-@contextmanager
-def as_card(device: DeviceModel) -> Iterator[None]:
-    """While it lasts, vLLM's start-up defaults are those for the device's card, not for this machine."""
-    platform = arg_utils.current_platform
-    arg_utils.current_platform = _Card(device.card, device.memory.card_bytes if device.memory else 0)
-    try:
-        yield
-    finally:
-        arg_utils.current_platform = platform
-
-
-@dataclass(frozen=True, slots=True)
-class _Card:
-    """The part of vLLM's platform that its start-up defaults look at."""
-
-    name: str
-    memory_bytes: int
-
-    def get_device_total_memory(self) -> int:
-        return self.memory_bytes
-
-    def get_device_name(self) -> str:
-        return self.name
-
-    def is_tpu(self) -> bool:
-        return False
-
-    def is_cpu(self) -> bool:
-        return False
-
-
 def waiting_by_third(record: RunRecord, last_arrival: float) -> list[float]:
     """Mean number of waiting requests in each third of the arrivals."""
     thirds: list[list[int]] = [[], [], []]
@@ -303,42 +175,6 @@ def middle_rate(ends: Sequence[float]) -> float | None:
         return None
     low, high = int(0.1 * len(ends)), int(0.9 * len(ends)) - 1
     return round((high - low) / (ends[high] - ends[low]), 4) if ends[high] > ends[low] else None
-
-
-class _Misses:
-    """Ends a run once more requests have missed for certain than a plan allows.
-
-    Attributes:
-        reached: Whether that has happened.
-    """
-
-    def __init__(self, allowed: int, warmup: float, requests: int) -> None:
-        self.reached = False
-        self._allowed = allowed
-        self._from = int(requests * warmup)
-        self._open: list[Outcome] = []
-        self._seen = self._from
-        self._missed = 0
-        self._next = 0.0
-
-    def __call__(self, record: RunRecord) -> bool:
-        now = record.states[-1][0]
-        if now < self._next:
-            return False
-        self._next = now + _BETWEEN_COUNTS
-        self._open += record.outcomes[self._seen :]
-        self._seen = max(self._seen, len(record.outcomes))
-        still_open: list[Outcome] = []
-        for outcome in self._open:
-            if outcome.aborted:
-                continue
-            if outcome.finished or outcome.is_lost(now):
-                self._missed += not (outcome.finished and outcome.is_good())
-            else:
-                still_open.append(outcome)
-        self._open = still_open
-        self.reached = self._missed > self._allowed
-        return self.reached
 
 
 def _targets(change: TargetPlan) -> Targets:
