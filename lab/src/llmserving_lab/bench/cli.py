@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from llmserving_lab.bench import flags
 from llmserving_lab.bench.campaign import Campaign
@@ -18,6 +17,7 @@ from llmserving_lab.bench.plan import DevicePlan, RunPlan
 from llmserving_lab.bench.pool import EnginePool, RunError
 from llmserving_lab.bench.slices import load_slices
 from llmserving_lab.bench.store import RunStore
+from llmserving_lab.bench.tables import capacity_table, run_table
 from llmserving_lab.traces.plan import LoadPlan
 from llmserving_lab.verbs import FlagError, check_writable, fail, names_in, write_json
 
@@ -157,46 +157,7 @@ def bench(
         "wall_s": round(time.monotonic() - started, 1),
     }
     write_json(json_file, document)
-    _print(Console(), runs, entries)
-
-
-def _print(console: Console, runs: list[dict[str, Any]], entries: list[dict[str, Any]]) -> None:
+    out = Console()
     if entries:
-        table = Table(title="capacity", caption=DEFINITIONS["capacity"])
-        for column in ("policy", "capacity req/s", "fails at", "pooled", "of limit", "overload", "setting"):
-            is_name = column in {"policy", "setting"}
-            table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
-        for entry in entries:
-            share = entry["capacity_rps"] / entry["limit_rps"] if entry["limit_rps"] else 0.0
-            table.add_row(
-                entry["policy"],
-                f"{entry['low']:.2f}",
-                "-" if entry["high"] is None else f"{entry['high']:.2f}",
-                f"{entry['pooled_rps']:.2f}",
-                f"{share:.2f}",
-                "-" if entry["overload"] is None else f"{entry['overload']:.2f}",
-                entry.get("chosen", ""),
-            )
-        console.print(table)
-    columns = {
-        "rate": ("rate_rps", "{:.2f}"),
-        "good": ("attainment", "{:.3f}"),
-        "goodput": ("goodput_rps", "{:.2f}"),
-        "TTFT p50": ("ttft_p50_s", "{:.3f}"),
-        "p95": ("ttft_p95_s", "{:.3f}"),
-        "ITL p95": ("itl_p95_s", "{:.4f}"),
-        "p99": ("itl_p99_s", "{:.4f}"),
-        "preempted": ("preemptions", "{}"),
-    }
-    table = Table(title="runs" + (" at capacity" if entries else ""))
-    table.add_column("policy", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right")
-    for run in runs:
-        values = [run.get(key) for key, _ in columns.values()]
-        cells = [
-            shape.format(value) if value is not None else "-"
-            for value, (_, shape) in zip(values, columns.values(), strict=True)
-        ]
-        table.add_row(run.get("chosen", run["policy"]), *cells)
-    console.print(table)
+        out.print(capacity_table(entries))
+    out.print(run_table(runs, "runs at capacity" if entries else "runs"))

@@ -37,6 +37,7 @@ _SEARCHES = {
     "store",
     "suite",
     "suite_cli",
+    "tables",
     "twin_search",
     "worker",
 }
