@@ -275,9 +275,9 @@ class Predictive:
                     break
             if work.tokens >= most or len(work.jobs) >= FRONT:
                 break
-        work.put_refused_last()
-        if not decodes.count and not work.jobs and blocked:
+        if not decodes.count and not work.jobs and not work.refused and blocked:
             self._unblock(work)
+        work.put_refused_last()
         self._pressure += PRESSURE_WEIGHT * (blocked - self._pressure)
         return work
 

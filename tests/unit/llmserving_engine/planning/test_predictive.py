@@ -260,6 +260,11 @@ def test_a_request_that_the_engine_passes_over_does_not_stop_a_prompt_that_is_be
     assert 4.0 < ttft(held) < 4.1
 
 
+def test_a_request_that_is_let_in_alone_is_offered_until_the_engine_takes_it():
+    held = Request("held", 0.0, 900, 5, held_until=0.5)
+    assert Engine([held], blocks=64).run(5000) == [held]
+
+
 def test_a_request_whose_last_token_came_after_it_was_preempted_is_computed_to_its_end():
     """With asynchronous scheduling that token is under way when the request is preempted."""
     engine = Engine(load(20, 20.0, 3, prompt=500, output=150))
