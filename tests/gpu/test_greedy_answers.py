@@ -19,7 +19,7 @@ def test_greedy_answers_are_those_of_the_untouched_engine(
 ) -> None:
     questions = random_questions(300, seed=1)
     untouched = asyncio.run(ask(untouched_server.url, questions))
-    with shake_bounds(live_server, max_num_seqs=64, max_num_batched_tokens=1024) as shaken:
+    with shake_bounds(live_server.call, max_num_seqs=64, max_num_batched_tokens=1024) as shaken:
         live = asyncio.run(ask(live_server.url, questions))
     found = agreement(untouched, live, tie_nats=TIE_NATS)
     print(f"\ngreedy answers: {found.identical} identical, {found.tied} part at a tie, {shaken.changes} changes")

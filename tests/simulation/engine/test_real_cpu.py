@@ -8,43 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+
+from llmserving_lab.model.random_weights import make_random_model
+from llmserving_lab.serving.server import put_plugin
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 SCRIPT = Path(__file__).with_name("generate_on_cpu.py")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama with random weights large enough that the best token is never nearly tied."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=512,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        initializer_range=0.2,
-        dtype="float32",
-    )
-    LlamaForCausalLM(config).float().save_pretrained(folder)
-    return folder
-
-
-def plugin_site(folder: Path) -> Path:
-    """The metadata that the plug-in's image carries beside the package."""
-    metadata = folder / "llmserving_engine-0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: llmserving-engine\nVersion: 0\n")
-    (metadata / "entry_points.txt").write_text(
-        "[vllm.general_plugins]\nllmserving = llmserving_engine.plugin:register\n"
-    )
-    return folder
 
 
 def generate(model: Path, folder: Path, *, live: bool) -> dict[str, Any]:
@@ -63,7 +33,8 @@ def generate(model: Path, folder: Path, *, live: bool) -> dict[str, Any]:
     if live:
         control = folder / "control"
         control.mkdir()
-        paths = [str(plugin_site(folder / "site")), os.environ.get("PYTHONPATH", "")]
+        put_plugin(folder / "site")
+        paths = [str(folder / "site"), os.environ.get("PYTHONPATH", "")]
         environment |= {"LLMSERVING_CONTROL_DIR": str(control), "PYTHONPATH": os.pathsep.join(paths)}
         arguments.append(str(control / "engine-0.sock"))
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
@@ -71,7 +42,9 @@ def generate(model: Path, folder: Path, *, live: bool) -> dict[str, Any]:
     return dict(json.loads(out.read_text()))
 
 
-def test_greedy_outputs_are_token_identical_under_random_live_changes(model, tmp_path):
+def test_greedy_outputs_are_token_identical_under_random_live_changes(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    make_random_model(model)
     stock = generate(model, tmp_path, live=False)
     live = generate(model, tmp_path, live=True)
     assert live["changes"] >= 50

@@ -26,7 +26,7 @@ def answers(model: Path, folder: Path, *, plugin: bool) -> tuple[list[Answer], S
         Path(sys.executable), model, (*arguments, "--max-num-batched-tokens", "512"), environment, plugin=plugin
     )
     with VLLMServer(plan, folder) as server:
-        shaking = shake_bounds(server, max_num_seqs=24, max_num_batched_tokens=512) if plugin else None
+        shaking = shake_bounds(server.call, max_num_seqs=24, max_num_batched_tokens=512) if plugin else None
         with shaking or contextlib.nullcontext(Shaken()) as shaken:
             return asyncio.run(ask(server.url, random_questions(120, seed=1))), shaken
 

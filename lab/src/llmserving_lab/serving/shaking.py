@@ -1,15 +1,16 @@
-"""Changing a server's bounds at random while it serves: small and large, often, with running requests shed now and then."""
+"""Changing an engine's bounds at random while it serves: small and large, often, with running requests shed now and then."""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmserving_lab.serving.server import VLLMServer
+Call = Callable[[str, str, dict[str, Any]], dict[str, Any]]
+"""A call of the plug-in's control API: method, target, body."""
 
 SHED_SHARE = 0.3
 LONGEST_PAUSE_SECONDS = 0.03
@@ -25,10 +26,14 @@ class Shaken:
 
 
 @contextmanager
-def shake_bounds(
-    server: VLLMServer, *, max_num_seqs: int, max_num_batched_tokens: int, seed: int = 5
-) -> Iterator[Shaken]:
+def shake_bounds(call: Call, *, max_num_seqs: int, max_num_batched_tokens: int, seed: int = 5) -> Iterator[Shaken]:
     """Change bounds at random up to the given ceilings, in a thread, until the block ends.
+
+    Args:
+        call: Calls the engine, such as `VLLMServer.call`.
+        max_num_seqs: The engine's ceiling.
+        max_num_batched_tokens: The engine's ceiling.
+        seed: Seed of the changes.
 
     Raises:
         RuntimeError: the engine refused a change.
@@ -43,7 +48,7 @@ def shake_bounds(
             shed = {"shed_to": cap} if chance.random() < SHED_SHARE else {}
             body: dict[str, Any] = {"max_num_seqs": cap, "max_num_batched_tokens": chance.choice(budgets), **shed}
             try:
-                server.call("PATCH", "/v1/runtime_config", {"operation_id": shaken.changes + 1, **body})
+                call("PATCH", "/v1/runtime_config", {"operation_id": shaken.changes + 1, **body})
             except RuntimeError as error:
                 shaken.errors.append(str(error))
                 return
