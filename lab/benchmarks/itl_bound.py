@@ -92,10 +92,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--slices", type=int, default=4)
     options = parser.parse_args()
-    device = load_device(options.profile)
+    try:
+        device = load_device(options.profile)
+        slices = load_slices(LoadPlan(trace=options.trace, requests=options.requests), options.slices)
+    except ValueError as error:
+        parser.error(str(error))
     rows = [(one.prompt_tokens, one.output_tokens) for one in trace_rows(options.trace)]
     rates = []
-    for start, _ in load_slices(LoadPlan(trace=options.trace, requests=options.requests), options.slices):
+    for start, _ in slices:
         part = rows[start : start + options.requests]
         prompt, output = (statistics.fmean(column) for column in zip(*part, strict=True))
         context = round(sum(p * o + o * o / 2 for p, o in part) / sum(o for _, o in part))

@@ -49,7 +49,11 @@ def main() -> None:
         sys.stdout.write(record.to_json() + "\n")
         sys.stdout.flush()
 
-    load, endpoint = read_load(options.load), Endpoint(options.url, options.model)
+    endpoint = Endpoint(options.url, options.model)
+    try:
+        load = read_load(options.load)
+    except (OSError, ValueError, TypeError) as error:
+        parser.error(f"--load {options.load}: is no file that write_load wrote: {error}")
     with contextlib.suppress(PermissionError):
         os.nice(CLIENT_NICENESS)
     start = time.monotonic() + LEAD_SECONDS
