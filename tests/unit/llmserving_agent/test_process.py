@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,13 @@ grace = float(sys.argv[2])
 sys.exit(supervise(command, first_delay_seconds=0.05, longest_delay_seconds=0.2, grace_seconds=grace))
 """
 
+NOTE = """
+import os, sys, time, signal
+notes = os.open({path!r}, os.O_WRONLY | os.O_APPEND)
+def note(text):
+    os.write(notes, text.encode() + b"\\n")  # a file object's buffer refuses a signal handler that interrupts a write
+"""
+
 
 class Supervised:
     """A supervisor in a process of its own, over a child that notes its starts and signals in a file."""
@@ -30,7 +37,7 @@ class Supervised:
     def __init__(self, folder: Path, child: str, grace: float = 5.0) -> None:
         self.notes = folder / "notes"
         self.notes.touch()
-        code = f"notes = open({str(self.notes)!r}, 'a', buffering=1)\nimport os, sys, time, signal\n{child}"
+        code = NOTE.format(path=str(self.notes)) + child
         self.process = subprocess.Popen(
             [sys.executable, "-c", SUPERVISE, code, str(grace)], stderr=subprocess.PIPE, text=True
         )
@@ -46,50 +53,50 @@ class Supervised:
         return self.process.wait(30)
 
 
+Start = Callable[..., Supervised]
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[type[Supervised]]:
-    started = []
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[Supervised] = []
 
     def make(child: str, grace: float = 5.0) -> Supervised:
         started.append(Supervised(tmp_path, child, grace))
         return started[-1]
 
-    yield make  # type: ignore[misc]
+    yield make
     for one in started:
         if one.process.poll() is None:
             one.process.kill()
         one.process.communicate()
 
 
-def test_a_loop_that_ends_is_started_again_and_the_supervisor_stays(start: type[Supervised]) -> None:
-    supervised = start("notes.write('start\\n'); sys.exit(3)")  # type: ignore[call-arg, arg-type]
+def test_a_loop_that_ends_is_started_again_and_the_supervisor_stays(start: Start) -> None:
+    supervised = start("note('start'); sys.exit(3)")
     supervised.wait_for("start", times=4)
     assert supervised.process.poll() is None
     assert supervised.stop() == 0
 
 
-def test_a_loop_that_is_killed_is_started_again(start: type[Supervised]) -> None:
-    supervised = start("notes.write(f'pid {os.getpid()}\\n'); time.sleep(60)")  # type: ignore[call-arg, arg-type]
+def test_a_loop_that_is_killed_is_started_again(start: Start) -> None:
+    supervised = start("note(f'pid {os.getpid()}'); time.sleep(60)")
     supervised.wait_for("pid")
     os.kill(int(supervised.notes.read_text().split()[1]), signal.SIGKILL)
     supervised.wait_for("pid", times=2)
     assert supervised.stop() == 0
 
 
-def test_sigterm_reaches_the_loop_and_ends_the_supervision(start: type[Supervised]) -> None:
-    child = (
-        "signal.signal(signal.SIGTERM, lambda *_: (notes.write('asked\\n'), sys.exit(0)))\n"
-        "notes.write('start\\n'); time.sleep(60)"
-    )
-    supervised = start(child)  # type: ignore[call-arg, arg-type]
+def test_sigterm_reaches_the_loop_and_ends_the_supervision(start: Start) -> None:
+    child = "signal.signal(signal.SIGTERM, lambda *_: (note('asked'), sys.exit(0)))\nnote('start'); time.sleep(60)"
+    supervised = start(child)
     supervised.wait_for("start")
     assert supervised.stop() == 0
     assert supervised.notes.read_text() == "start\nasked\n"
 
 
-def test_a_loop_that_ignores_sigterm_is_killed_after_the_grace(start: type[Supervised]) -> None:
-    child = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nnotes.write('start\\n')\nwhile True: time.sleep(60)"
-    supervised = start(child, grace=0.3)  # type: ignore[call-arg, arg-type]
+def test_a_loop_that_ignores_sigterm_is_killed_after_the_grace(start: Start) -> None:
+    child = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nnote('start')\nwhile True: time.sleep(60)"
+    supervised = start(child, grace=0.3)
     supervised.wait_for("start")
     assert supervised.stop() == 0
 
