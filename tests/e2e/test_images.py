@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def namespace(cluster: EmbeddedCluster) -> str:
     return NAMESPACE
 
 
-def run(cluster: EmbeddedCluster, name: str, image: Image, command: list[str], **pod: object) -> str:
+def run(cluster: EmbeddedCluster, name: str, image: Image, command: list[str], **pod: Any) -> str:
     """Run a command to its end in a restricted pod and return what it printed."""
     restricted = {
         "runAsNonRoot": True,
@@ -43,8 +44,8 @@ def run(cluster: EmbeddedCluster, name: str, image: Image, command: list[str], *
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     container = {"name": "main", "image": image.name, "command": command, "securityContext": restricted}
-    container |= pod.pop("container", {})  # type: ignore[arg-type]
-    for init in pod.get("initContainers", []):  # type: ignore[attr-defined]
+    container |= pod.pop("container", {})
+    for init in pod.get("initContainers", []):
         init["securityContext"] = restricted
     manifest = {
         "apiVersion": "v1",

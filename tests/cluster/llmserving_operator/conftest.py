@@ -243,11 +243,11 @@ def eventually() -> Callable[..., Any]:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                answer = ask()
+                answer: T | None = ask()
             except RuntimeError:  # kubectl found nothing yet
                 if time.monotonic() > deadline:
                     raise
-                answer = None  # type: ignore[assignment]
+                answer = None
             if answer:
                 return answer
             assert time.monotonic() < deadline, f"last answer: {answer!r}"

@@ -1,11 +1,13 @@
 """Sensors with fallbacks: GPU facts by the best source, and the front end's share."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from llmserving_agent.sensors.front_end import FirstTokens, FrontEnd, parse_first_tokens
 from llmserving_agent.sensors.gpu import EngineGPU
 from llmserving_agent.sensors.none import NoGPU
-from llmserving_agent.sensors.nvml import NVMLUnavailableError
+from llmserving_agent.sensors.nvml import NVML, NVMLUnavailableError
 from llmserving_agent.sensors.relay import Relay
 from llmserving_api.control import DeviceMemory
 
@@ -14,7 +16,9 @@ def gpu(uuid: str, free: int = 10) -> DeviceMemory:
     return DeviceMemory(uuid=uuid, name="card", memory_total_bytes=100, memory_free_bytes=free, memory_used_bytes=90)
 
 
-class FakeNVML:
+class FakeNVML(NVML):
+    """Without a driver."""
+
     def __init__(self, *uuids: str) -> None:
         self.visible = uuids
         self.broken = False
@@ -22,32 +26,32 @@ class FakeNVML:
     def uuids(self) -> tuple[str, ...]:
         return self.visible
 
-    def read(self, uuids: tuple[str, ...]) -> tuple[DeviceMemory, ...]:
+    def read(self, uuids: Sequence[str]) -> tuple[DeviceMemory, ...]:
         missing = [uuid for uuid in uuids if uuid not in self.visible]
         if missing or self.broken:
             raise NVMLUnavailableError(f"NVML: {missing}: not found")
         return tuple(gpu(uuid) for uuid in uuids)
 
 
-def no_nvml() -> FakeNVML:
+def no_nvml() -> NVML:
     raise NVMLUnavailableError("NVML: library not found")
 
 
 def test_nvml_reads_the_gpus_the_engine_sees() -> None:
     relay = Relay()
     relay.devices = (gpu("GPU-b"),)
-    reading = EngineGPU(relay, lambda: FakeNVML("GPU-a", "GPU-b", "GPU-c")).read(0.0)  # type: ignore[arg-type, return-value]
+    reading = EngineGPU(relay, lambda: FakeNVML("GPU-a", "GPU-b", "GPU-c")).read(0.0)
     assert reading.source == "nvml"
     assert [device.uuid for device in reading.devices] == ["GPU-b"]
 
 
 def test_a_single_visible_gpu_is_the_engines() -> None:
-    reading = EngineGPU(Relay(), lambda: FakeNVML("GPU-a")).read(0.0)  # type: ignore[arg-type, return-value]
+    reading = EngineGPU(Relay(), lambda: FakeNVML("GPU-a")).read(0.0)
     assert (reading.source, reading.devices[0].uuid) == ("nvml", "GPU-a")
 
 
 def test_among_several_unknown_gpus_none_is_guessed() -> None:
-    reading = EngineGPU(Relay(), lambda: FakeNVML("GPU-a", "GPU-b")).read(0.0)  # type: ignore[arg-type, return-value]
+    reading = EngineGPU(Relay(), lambda: FakeNVML("GPU-a", "GPU-b")).read(0.0)
     assert reading.source == "none"
     assert "2 GPUs visible" in reading.reason
 
@@ -55,14 +59,14 @@ def test_among_several_unknown_gpus_none_is_guessed() -> None:
 def test_without_nvml_the_relay_serves_and_the_reason_is_kept() -> None:
     relay = Relay()
     relay.devices = (gpu("GPU-b", free=7),)
-    reading = EngineGPU(relay, no_nvml).read(0.0)  # type: ignore[arg-type]
+    reading = EngineGPU(relay, no_nvml).read(0.0)
     assert reading.source == "relay"
     assert reading.devices[0].memory_free_bytes == 7
     assert "library not found" in reading.reason
 
 
 def test_without_both_there_is_none_with_both_reasons() -> None:
-    reading = EngineGPU(Relay(), no_nvml).read(0.0)  # type: ignore[arg-type]
+    reading = EngineGPU(Relay(), no_nvml).read(0.0)
     assert reading.source == "none"
     assert reading.reason == "NVML: library not found; relay: the engine has not answered yet"
 
@@ -70,7 +74,7 @@ def test_without_both_there_is_none_with_both_reasons() -> None:
 def test_nvml_that_fails_later_gives_way_to_the_relay() -> None:
     relay, library = Relay(), FakeNVML("GPU-b")
     relay.devices = (gpu("GPU-b"),)
-    sensor = EngineGPU(relay, lambda: library)  # type: ignore[arg-type, return-value]
+    sensor = EngineGPU(relay, lambda: library)
     assert sensor.read(0.0).source == "nvml"
     library.broken = True
     assert sensor.read(2.0).source == "relay"

@@ -1,6 +1,6 @@
 """What the agent shows: status, health and Prometheus series."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -220,11 +220,11 @@ async def test_only_names_of_the_shared_list_are_exported(
     client: httpx.AsyncClient, world: World, loop: AgentLoop
 ) -> None:
     fill(world, loop)
-    known: dict[str, Callable[[], None] | tuple[str, ...]] = {one.name: one.labels for one in series.ALL}
+    known = {one.name: one.labels for one in series.ALL}
     for name, labels, _ in samples((await client.get("/metrics")).text):
         base = name if name in known else name.rsplit("_", 1)[0]
         assert base in known, name
-        assert set(labels) - {"le"} == set(known[base])  # type: ignore[arg-type]
+        assert set(labels) - {"le"} == set(known[base])
 
 
 async def test_a_loop_that_stands_still_is_not_healthy(loop: AgentLoop) -> None:

@@ -17,10 +17,10 @@ NARROW = Bounds(max_num_seqs=256, max_num_batched_tokens=512)
 
 
 def test_a_merge_patch_merges_objects_replaces_the_rest_and_removes_null() -> None:
-    base = {"spec": {"sla": {"a": 1, "b": 2}, "list": [1, 2]}, "kind": "K"}
+    base: dict[str, Any] = {"spec": {"sla": {"a": 1, "b": 2}, "list": [1, 2]}, "kind": "K"}
     patch = {"spec": {"sla": {"b": None, "c": 3}, "list": [3]}}
     assert merged(base, patch) == {"spec": {"sla": {"a": 1, "c": 3}, "list": [3]}, "kind": "K"}
-    assert base["spec"]["sla"] == {"a": 1, "b": 2}  # type: ignore[index]
+    assert base["spec"]["sla"] == {"a": 1, "b": 2}
 
 
 class PlayedSite:

@@ -31,7 +31,8 @@ def container(waiting: str = "", restarts: int = 0) -> dict[str, Any]:
 
 @pytest.mark.parametrize("status", [container(), container("ContainerCreating"), container("PodInitializing", 1)])
 def test_a_pod_on_its_way_is_waited_for(status: dict[str, Any]) -> None:
-    install.fail_if_stuck(PlayedSite(status), "default", "x")  # type: ignore[arg-type]
+    site: Any = PlayedSite(status)
+    install.fail_if_stuck(site, "default", "x")
 
 
 @pytest.mark.parametrize(
@@ -43,8 +44,9 @@ def test_a_pod_on_its_way_is_waited_for(status: dict[str, Any]) -> None:
     ],
 )
 def test_a_container_that_will_not_start_ends_the_wait_with_its_own_words(status: dict[str, Any], said: str) -> None:
+    site: Any = PlayedSite(container(), status)
     with pytest.raises(ClusterError, match=said):
-        install.fail_if_stuck(PlayedSite(container(), status), "default", "x")  # type: ignore[arg-type]
+        install.fail_if_stuck(site, "default", "x")
 
 
 def test_the_resource_is_a_valid_one() -> None:
@@ -72,19 +74,19 @@ class SiteWithResources:
 
 
 def test_a_resource_that_the_demo_did_not_make_is_left_alone(tmp_path: Path) -> None:
-    site = SiteWithResources("other", "chat")
+    site: Any = SiteWithResources("other", "chat")
     with pytest.raises(ClusterError, match=r"already in namespace default.*kubectl delete llmserving chat"):
-        install.apply(site, {}, tmp_path / "chat.yaml")  # type: ignore[arg-type]
+        install.apply(site, {}, tmp_path / "chat.yaml")
     assert site.calls == []
 
 
 def test_beside_other_resources_the_demos_own_is_applied(tmp_path: Path) -> None:
-    site = SiteWithResources("other")
-    install.apply(site, {"kind": "LLMServing"}, tmp_path / "chat.yaml")  # type: ignore[arg-type]
+    site: Any = SiteWithResources("other")
+    install.apply(site, {"kind": "LLMServing"}, tmp_path / "chat.yaml")
     assert [call[0] for call in site.calls] == ["apply"]
 
 
 def test_taking_the_resource_away_from_a_cluster_that_is_gone_is_no_error() -> None:
-    site = SiteWithResources()
-    install.delete(site)  # type: ignore[arg-type]
+    site: Any = SiteWithResources()
+    install.delete(site)
     assert "--ignore-not-found" in site.calls[0]

@@ -38,7 +38,9 @@ class Cached:
     num_output_tokens: list[int] = field(default_factory=list)
 
 
-def output(scheduled: dict[str, int], new: dict[str, tuple[int, int]], cached: Cached, finished: tuple[str, ...] = ()):  # type: ignore[no-untyped-def]
+def output(
+    scheduled: dict[str, int], new: dict[str, tuple[int, int]], cached: Cached, finished: tuple[str, ...] = ()
+) -> SimpleNamespace:
     """A scheduler output: new maps a request to (prompt length, computed tokens)."""
     return SimpleNamespace(
         num_scheduled_tokens=scheduled,

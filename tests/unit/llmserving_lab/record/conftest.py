@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 
 @dataclass
@@ -94,13 +95,9 @@ async def server() -> AsyncIterator[PlayedServer]:
             web.post("/v1/completions", played.completions),
         ]
     )
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    played.url = f"http://{host}:{port}"
-    yield played
-    await runner.cleanup()
+    async with TestServer(app, host="127.0.0.1") as server:
+        played.url = f"http://{server.host}:{server.port}"
+        yield played
 
 
 @pytest.fixture

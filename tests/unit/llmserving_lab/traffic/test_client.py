@@ -3,9 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
+from aiohttp.typedefs import Handler
 
 from llmserving_lab.traces.arrival import Arrival
 from llmserving_lab.traffic.client import Endpoint, send_load
@@ -16,7 +20,7 @@ class PlayedEngine:
     """Answers a completion as vLLM streams it; prompts of odd lengths fare badly in the way they name."""
 
     def __init__(self) -> None:
-        self.bodies: list[dict[str, object]] = []
+        self.bodies: list[dict[str, Any]] = []
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -38,18 +42,20 @@ class PlayedEngine:
         return response
 
 
+@asynccontextmanager
+async def serving(completions: Handler, *, every_token: bool = False) -> AsyncIterator[Endpoint]:
+    """A server with this handler, as the client is told of it."""
+    app = web.Application()
+    app.add_routes([web.post("/v1/completions", completions)])
+    async with TestServer(app, host="127.0.0.1") as server:
+        yield Endpoint(f"http://{server.host}:{server.port}", "m", every_token=every_token)
+
+
 @pytest.fixture
 async def engine() -> AsyncIterator[tuple[PlayedEngine, Endpoint]]:
     played = PlayedEngine()
-    app = web.Application()
-    app.add_routes([web.post("/v1/completions", played.completions)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    yield played, Endpoint(f"http://{host}:{port}", "m")
-    await runner.cleanup()
+    async with serving(played.completions) as endpoint:
+        yield played, endpoint
 
 
 async def send(endpoint: Endpoint, *arrivals: Arrival) -> list[RequestRecord]:
@@ -72,7 +78,7 @@ async def test_prompts_have_the_wanted_length_and_differ(engine: tuple[PlayedEng
     played, endpoint = engine
     await send(endpoint, Arrival(0.0, 40, 1), Arrival(0.0, 40, 1))
     first, second = (body["prompt"] for body in played.bodies)
-    assert len(first) == len(second) == 40  # type: ignore[arg-type]
+    assert len(first) == len(second) == 40
     assert first != second
 
 
@@ -111,13 +117,7 @@ async def test_every_token_is_timed_where_the_server_says_how_many_an_output_hol
         await response.write(b"data: [DONE]\n\n")
         return response
 
-    app = web.Application()
-    app.add_routes([web.post("/v1/completions", completions)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    (seen,) = await send(Endpoint(f"http://{host}:{port}", "m", every_token=True), Arrival(0.0, 3, 5))
-    await runner.cleanup()
+    async with serving(completions, every_token=True) as endpoint:
+        (seen,) = await send(endpoint, Arrival(0.0, 3, 5))
     assert len(seen.outputs) == 5
     assert len(set(seen.outputs)) == 3
