@@ -16,6 +16,8 @@ START: Final = 0.5
 """Share from which on more than the floor is given for that: as late as possible, because a lull serves them for nothing."""
 HOPELESS: Final = 0.4
 """Share that all who missed would need for good; what needs more is an overload that no share can end."""
+ACCOUNT: Final = 8192.0
+"""Tokens by which they may be ahead of their share, or behind it: what a lull served them is not held against them later."""
 LEAST_LEFT: Final = 0.02
 """Share of the wait that is taken to be left to one whose time is up."""
 
@@ -48,7 +50,8 @@ class Ageing:
 
     def served(self, is_missed: bool, tokens: int) -> None:
         """Book tokens that a step computes."""
-        self._credit = min(self._credit + tokens * (self.share - is_missed), 8192.0)
+        credit = self._credit + tokens * (self.share - is_missed)
+        self._credit = max(-ACCOUNT, min(credit, ACCOUNT))
 
 
 def _share(missed: Sequence[Job], now: float, rate: float, wait: float) -> float:

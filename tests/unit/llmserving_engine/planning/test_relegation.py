@@ -53,3 +53,13 @@ def test_over_time_they_get_their_share_of_the_tokens():
             others += 300
             ageing.served(False, 300)
     assert 0.18 < theirs / (theirs + others) < 0.22
+
+
+def test_what_a_lull_served_them_is_not_held_against_them():
+    ageing = Ageing()
+    ageing.served(True, 500_000)
+    others = 0
+    while not ageing.is_due and others < 1_000_000:
+        ageing.served(False, 500)
+        others += 500
+    assert others < 200_000
