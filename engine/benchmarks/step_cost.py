@@ -175,7 +175,7 @@ class Load:
         sampled = [[] if self.scheduler.requests[name].is_prefill_chunk else [3] for name in names]
         index = {name: index for index, name in enumerate(names)}
         result = ModelRunnerOutput(req_ids=names, req_id_to_index=index, sampled_token_ids=sampled)
-        return result, self.scheduler.live.measurement.in_flight[-1][1].composition
+        return result, self.scheduler.live.measurement.in_flight[-1].changes.composition
 
 
 def seconds_of(held: StepComposition) -> float:

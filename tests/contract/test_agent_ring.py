@@ -16,8 +16,7 @@ from llmserving_engine.telemetry import StepRow
 
 
 def row(step: int, **changes: object) -> StepRow:
-    fields = dict.fromkeys(StepRow.__slots__, 0)
-    return StepRow(**{**fields, "step": step, "trim": 1.0, "gaps": [], "first_tokens": [], **changes})  # type: ignore[arg-type]
+    return StepRow(*[0] * 26, trim=1.0, gaps=[], first_tokens=[])._replace(step=step, **changes)
 
 
 def steps(records: object) -> list[int]:

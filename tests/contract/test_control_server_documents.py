@@ -121,7 +121,7 @@ def test_the_device_report_is_that_of_the_wire(engine):
 def test_health_is_200_while_idle_and_503_with_the_age_when_work_stands_still(engine):
     assert engine.call("GET", wire.PATH_HEALTH)[0] == 200
     engine.runnable = True
-    engine.heartbeat.beat(engine.clock.monotonic_ns() - 100 * 10**9)
+    engine.heartbeat.last_ns = engine.clock.monotonic_ns() - 100 * 10**9
     status, document = engine.call("GET", wire.PATH_HEALTH)
     assert status == 503
     assert document["last_step_age_seconds"] >= 100

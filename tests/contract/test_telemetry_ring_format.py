@@ -21,7 +21,7 @@ pairs = st.lists(st.tuples(st.integers(0, 411), st.integers(1, 65_535)), max_siz
 finite = st.floats(allow_nan=False, allow_infinity=False)
 step_rows = st.builds(
     StepRow,
-    st.integers(0, 31), u64, u64, u64, u64, u32, u32, u32, u32, u64, u64, *[u32] * 12, u64, u64, u64, finite, pairs, pairs,
+    st.integers(0, 31), u64, u64, u64, u64, u32, u32, u32, u32, u64, u64, *[u32] * 12, u64, u64, u64, finite, *[pairs] * 4,
 )  # fmt: skip
 request_rows = st.builds(
     RequestRow,
@@ -30,11 +30,7 @@ request_rows = st.builds(
 
 
 def step_row(step: int = 1, **fields: object) -> StepRow:
-    row = StepRow(*[0] * 26, 1.0, [], [])
-    row.step = step
-    for name, value in fields.items():
-        setattr(row, name, value)
-    return row
+    return StepRow(*[0] * 26, 1.0, [], [])._replace(step=step, **fields)
 
 
 def header(data: bytes) -> tuple:
@@ -73,11 +69,14 @@ def test_a_step_comes_back_as_written_with_all_its_latencies(tmp_path, row):
     first, *more = read
     assert isinstance(first, api.StepRecord)
     assert all(isinstance(record, api.MoreRecord) and record.step == row.step for record in more)
-    for name in StepRow.__dataclass_fields__:
-        if not name.endswith(("gaps", "first_tokens")):
-            assert getattr(first, name) == getattr(row, name), name
-    assert [pair for record in read for pair in record.gaps] == row.gaps
-    assert [pair for record in read for pair in record.first_tokens] == row.first_tokens
+    for name in StepRow._fields[:-4]:
+        assert getattr(first, name) == getattr(row, name), name
+    batch = [record for record in more if record.request_class == RequestClass.BATCH]
+    others = [record for record in read if record not in batch]
+    assert [pair for record in others for pair in record.gaps] == row.gaps
+    assert [pair for record in others for pair in record.first_tokens] == row.first_tokens
+    assert [pair for record in batch for pair in record.gaps] == row.batch_gaps
+    assert [pair for record in batch for pair in record.first_tokens] == row.batch_first_tokens
 
 
 @given(request_rows)
@@ -106,7 +105,7 @@ def test_a_record_being_rewritten_is_not_accepted(tmp_path, monkeypatch):
     writer = RingWriter(tmp_path / "ring", 1, capacity=4)
     for step in range(1, 5):
         writer.step(step_row(step))
-    monkeypatch.setattr(RingWriter, "_commit", lambda self, offset: None)
+    monkeypatch.setattr(RingWriter, "_commit", lambda self, body: None)
     writer.step(step_row(5))
     found = records((tmp_path / "ring").read_bytes())
     assert [record.step for record in found.values()] == [2, 3, 4]
@@ -187,3 +186,12 @@ def test_latencies_of_batch_requests_come_in_records_of_their_own(tmp_path):
     assert {(record.step, record.request_class) for record in more} == {(7, api.RequestClass.BATCH)}
     assert [pair for record in more for pair in record.gaps] == many
     assert [pair for record in more for pair in record.first_tokens] == [(9, 4)]
+
+
+@pytest.mark.parametrize(("sent", "written"), [(2**40, 2**31 - 1), (-(2**40), -(2**31)), (7, 7)])
+def test_a_priority_of_any_size_is_written_as_far_as_it_fits(tmp_path, sent, written):
+    writer = RingWriter(tmp_path / "ring", 1, capacity=4)
+    writer.request(RequestRow(*[0] * 12, 0.0, 0.0, 0.0, 0.0)._replace(priority=sent, arrival_ns=3))
+    (record,) = records((tmp_path / "ring").read_bytes()).values()
+    writer.close()
+    assert (record.priority, record.arrival_ns) == (written, 3)

@@ -38,6 +38,13 @@ class Changes:
         """Whether output will come for the request."""
         return request_id in self.scheduled and request_id not in self.chunks
 
+    def drop(self, request_id: str) -> None:
+        """A request departed: no output will come for it."""
+        if request_id in self:
+            self.count -= 1
+            if request_id in self.joined:
+                self.joined.remove(request_id)
+
 
 class BatchLedger:
     """Prefilling and decoding requests of one scheduler."""

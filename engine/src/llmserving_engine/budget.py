@@ -46,28 +46,17 @@ class Quantum:
         return quantum
 
 
-@dataclass(slots=True)
-class Grant:
-    """The budget of a step."""
-
-    tokens: int
-    opened: bool
-    """The guard raised it."""
-
-
 class PrefillGuard:
     """Turns a wanted token budget into one that keeps the promises of the module's text."""
 
     def __init__(self, ceiling: int, patience_steps: int = PATIENCE_STEPS) -> None:
-        self.openings = 0
-        """Times the budget was opened."""
         self._ceiling = ceiling
         self._patience = patience_steps
         self._stalled = 0
         self._room = 0
 
-    def grant(self, wanted: int, decode_tokens: int, quantum: int, prefill_possible: bool) -> Grant:
-        """The budget of the coming step.
+    def grant(self, wanted: int, decode_tokens: int, quantum: int, prefill_possible: bool) -> tuple[int, bool]:
+        """The budget of the coming step, and whether it was opened for prefill.
 
         Args:
             wanted: What the bounds and the planner ask for.
@@ -76,17 +65,16 @@ class PrefillGuard:
             prefill_possible: There is prefill work, and the sequence cap allows it.
         """
         if not prefill_possible:
-            return Grant(min(self._ceiling, max(wanted, decode_tokens)), False)
+            return min(self._ceiling, max(wanted, decode_tokens)), False
         room = wanted - decode_tokens
         opened = self._stalled >= self._patience
         if opened:
             self._stalled = 0
             self._room = max(quantum, 2 * max(self._room, room))
-            self.openings += 1
         room = max(room, self._room)
         if room > 0:
             room = max(room, quantum)
-        return Grant(min(self._ceiling, decode_tokens + max(0, room)), opened)
+        return min(self._ceiling, decode_tokens + max(0, room)), opened
 
     def progressed(self, memory_free: bool, prefill_tokens: int) -> None:
         """What became of a step in which prefill was possible; without free memory the budget is not to blame."""

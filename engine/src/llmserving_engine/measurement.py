@@ -1,17 +1,40 @@
 """Measurement around each step: what was scheduled, how long it took, who got output and who left; one row for each."""
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Any, Final
 
 from llmserving_engine.batch_ledger import BatchLedger, Changes
-from llmserving_engine.planning.protocol import StepComposition, StepDone, StepPlan
+from llmserving_engine.bounds import Bounds
+from llmserving_engine.planning.protocol import StepComposition, StepDone, StepPlan, Track
 from llmserving_engine.planning.slot import PlannerSlot
 from llmserving_engine.runtime import Runtime
 from llmserving_engine.telemetry import StepRow
-from llmserving_engine.tracking import RequestTracker
+from llmserving_engine.tracking import NOTHING, RequestTracker
 
 _QUIET_NS: Final = 100_000_000
 """A step that scheduled nothing is reported at most this often."""
+
+
+@dataclass(slots=True)
+class StepInFlight:
+    """A step whose output has not come: what it does, and how things stood right after ``schedule()``."""
+
+    output: Any
+    """vLLM's ``SchedulerOutput``."""
+    changes: Changes
+    plan: StepPlan
+    number: int
+    flags: int
+    """``StepFlag`` bits."""
+    scheduled_ns: int
+    running: int
+    waiting: int
+    preempted: int
+    kv_blocks_used: int
+    bounds: Bounds
+    budget: int
+    operation_id: int
 
 
 class Measurement:
@@ -20,21 +43,26 @@ class Measurement:
     def __init__(self, scheduler: Any, runtime: Runtime, planner: PlannerSlot) -> None:
         self.tracker = RequestTracker()
         self.ledger = BatchLedger(self.tracker.tracks, is_speculative=runtime.decode_tokens > 1)
-        self.in_flight: deque[tuple[Any, Changes, StepRow]] = deque()
-        """Steps whose output has not come: vLLM's ``SchedulerOutput``, what it did, its row as far as known."""
+        self.in_flight: deque[StepInFlight] = deque()
         self.last_completed_ns = 0
         self._scheduler = scheduler
+        self._block_pool = scheduler.kv_cache_manager.block_pool
+        self._kv_blocks = self._block_pool.num_gpu_blocks - 1  # the null block serves no request
         self._sink = runtime.sink
         self._heartbeat = runtime.heartbeat
         self._control = runtime.control
+        self._keeper = runtime.control.progress.applied
         self._planner = planner
         self._missed: set[str] = set()  # scheduled, but without output when it was due
+        self._settled: tuple[set[str], int] = set(), 0  # vLLM's set of those who finished, and how many of it were seen
         self._preempted = 0
         self._finished = 0
         self._last_row_ns = 0
 
-    def scheduled(self, output: Any, plan: StepPlan, *, number: int, flags: int, budget: int, now_ns: int) -> StepRow:
-        """Note a step just scheduled; its row, whose ``flags`` may still be added to.
+    def scheduled(
+        self, output: Any, plan: StepPlan, *, number: int, flags: int, budget: int, now_ns: int
+    ) -> StepInFlight:
+        """Note a step just scheduled, whose ``flags`` may still be added to.
 
         Args:
             output: vLLM's ``SchedulerOutput``.
@@ -53,44 +81,24 @@ class Measurement:
             )
         else:
             changes = Changes({}, StepComposition(), set(), [], [], 0)
-        composition = changes.composition
-        pool = scheduler.kv_cache_manager.block_pool
-        total = pool.num_gpu_blocks - 1  # the null block serves no request
-        applied = self._control.progress.applied.applied
-        row = StepRow(  # by position: names cost as much again
-            flags,
+        step = StepInFlight(
+            output,
+            changes,
+            plan,
             number,
+            flags,
             now_ns,
-            0,  # until the output comes: completed, duration
-            0,
-            composition.prefill_tokens,
-            composition.decode_tokens,
-            composition.prefill_requests,
-            composition.decode_requests,
-            0,  # likewise: context
-            composition.prefill_attention_tokens,
-            0,  # unknown: padded tokens
             len(running),
             scheduler.get_request_counts()[1],
-            0,  # likewise: overdue, finished
-            0,
             self._preempted,
-            total - pool.get_num_free_blocks(),
-            total,
-            applied.max_num_seqs,
-            applied.max_num_batched_tokens,
+            self._kv_blocks - self._block_pool.get_num_free_blocks(),
+            self._keeper.applied,
             budget,
-            max(0, plan.held),
-            0,  # likewise: oldest
-            max(0, plan.predicted_ns),
             self._control.desired.operation_id,
-            plan.trim,
-            [],
-            [],
         )
         self._preempted = 0
-        self.in_flight.append((output, changes, row))
-        return row
+        self.in_flight.append(step)
+        return step
 
     def completed(self, output: Any, engine_outputs: dict[int, Any], now_ns: int) -> None:
         """Count the latencies of a step whose output came, and report it.
@@ -100,42 +108,85 @@ class Measurement:
             engine_outputs: What ``update_from_output`` returned.
             now_ns: When the output came.
         """
-        scheduled: Any = None
-        while scheduled is not output:
-            if not self.in_flight:
-                return
-            scheduled, changes, row = self.in_flight.popleft()
+        step = self._landed(output)
+        if step is None:
+            return
+        changes, tracker = step.changes, self.tracker
         if changes.unnamed > 0:
             self.ledger.name_absent(self._scheduler.running)
         composition = changes.composition
-        row.decode_context_tokens = composition.decode_context_tokens = max(0, composition.decode_context_tokens)
+        composition.decode_context_tokens = max(0, composition.decode_context_tokens)
         delivered = 0
         for outputs in engine_outputs.values():
             delivered += len(outputs.outputs)
         if delivered != changes.count or self._missed:
             self._reconcile(changes, engine_outputs)
         if changes.count:
-            row.gaps, row.first_tokens = self.tracker.outputs(changes.joined, changes.left, changes.count, now_ns)
-            row.batch_gaps, row.batch_first_tokens = self.tracker.take_batch()
-        elif changes.left:
-            self._postpone(changes.left)
-        row.completed_ns = now_ns
+            gaps, firsts, batch_gaps, batch_firsts = tracker.outputs(
+                changes.joined, changes.left, changes.count, now_ns
+            )
+        else:
+            gaps, firsts, batch_gaps, batch_firsts = NOTHING
+            if changes.left:
+                self._postpone(changes.left)
+        duration_ns = 0
         is_busy = output.total_num_scheduled_tokens > 0
         if is_busy:
-            row.duration_ns = max(0, now_ns - max(row.scheduled_ns, self.last_completed_ns))
+            duration_ns = max(0, now_ns - max(step.scheduled_ns, self.last_completed_ns))
             self.last_completed_ns = now_ns
-            self._heartbeat.step(row.duration_ns)
-        if self._scheduler.finished_req_ids:
-            self.settle_departures(now_ns)
+            self._heartbeat.step(duration_ns)
+        self.settle_departures(now_ns)
         if not is_busy and now_ns - self._last_row_ns < _QUIET_NS:
+            self._preempted += step.preempted
             return
         self._last_row_ns = now_ns
-        row.overdue_waiting, row.oldest_waiting_ns = self.tracker.overdue(now_ns)
-        row.finished, self._finished = self._finished, 0
-        self._sink.step(row)
+        overdue, oldest_ns = tracker.overdue(now_ns)
+        plan, bounds = step.plan, step.bounds
+        self._sink.step(
+            StepRow(
+                step.flags,
+                step.number,
+                step.scheduled_ns,
+                now_ns,
+                duration_ns,
+                composition.prefill_tokens,
+                composition.decode_tokens,
+                composition.prefill_requests,
+                composition.decode_requests,
+                composition.decode_context_tokens,
+                composition.prefill_attention_tokens,
+                0,  # padded_tokens: unknown
+                step.running,
+                step.waiting,
+                overdue,
+                self._finished,
+                step.preempted,
+                step.kv_blocks_used,
+                self._kv_blocks,
+                bounds.max_num_seqs,
+                bounds.max_num_batched_tokens,
+                step.budget,
+                max(0, plan.held),
+                oldest_ns,
+                max(0, plan.predicted_ns),
+                step.operation_id,
+                plan.trim,
+                gaps,
+                firsts,
+                batch_gaps,
+                batch_firsts,
+            )
+        )
+        self._finished = 0
         if is_busy and not self._planner.is_plain:
-            done = StepDone(row.step, composition, row.scheduled_ns, now_ns, row.duration_ns, row.predicted_ns)
+            done = StepDone(step.number, composition, step.scheduled_ns, now_ns, duration_ns, max(0, plan.predicted_ns))
             self._planner.tell(self._planner.law.completed, done)
+
+    def arrived(self, request: Any, now_ns: int, wall_ns: int) -> Track | None:
+        """A request was added; its track, None for a further chunk of a streaming session."""
+        if request.request_id in self._scheduler.finished_req_ids:  # a name used again within a step
+            self._settled = set(), 0
+        return self.tracker.arrive(request, now_ns, wall_ns)
 
     def preempted(self, request: Any, computed_tokens: int) -> None:
         """A running request lost its blocks, which held ``computed_tokens``."""
@@ -148,27 +199,36 @@ class Measurement:
 
     def settle_departures(self, now_ns: int) -> None:
         """Report the requests in the scheduler's ``finished_req_ids`` that left since the last look."""
-        tracks = self.tracker.tracks
-        for request_id in self._scheduler.finished_req_ids:
-            if request_id not in tracks:  # reported already
-                continue
-            departed = self.tracker.depart(request_id, now_ns)
-            if departed is None:
+        finished = self._scheduler.finished_req_ids
+        seen, count = self._settled
+        if len(finished) == (count if finished is seen else 0):
+            return
+        self._settled = finished, len(finished)
+        tracker, ledger, sink, planner = self.tracker, self.ledger, self._sink, self._planner
+        for request_id in finished:
+            departed = tracker.depart(request_id, now_ns)
+            if departed is None:  # reported already
                 continue
             track, row = departed
             self._finished += 1
-            self.ledger.ceased(track, track.request.num_computed_tokens, is_preempted=False)
-            for _, changes, _ in self.in_flight:
-                if request_id in changes:
-                    changes.count -= 1
-                    if request_id in changes.joined:
-                        changes.joined.remove(request_id)
-            self._sink.request(row)
-            self._planner.tell(self._planner.law.departed, track)
+            ledger.ceased(track, track.request.num_computed_tokens, is_preempted=False)
+            for step in self.in_flight:
+                step.changes.drop(request_id)
+            sink.request(row)
+            planner.tell(planner.law.departed, track)
+
+    def _landed(self, output: Any) -> StepInFlight | None:
+        """The step whose output came; those before it got none, for they scheduled nothing."""
+        while self.in_flight:
+            step = self.in_flight.popleft()
+            if step.output is output:
+                return step
+            self._preempted += step.preempted
+        return None
 
     def _postpone(self, left: list[str]) -> None:
         if self.in_flight:
-            self.in_flight[0][1].left.extend(left)
+            self.in_flight[0].changes.left.extend(left)
         else:
             self.ledger.postpone(left)
 

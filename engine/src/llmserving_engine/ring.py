@@ -28,17 +28,21 @@ KIND_STEP: Final = 1
 KIND_STEP_MORE: Final = 2
 KIND_REQUEST: Final = 3
 
-_PAIR: Final = struct.Struct("<HH")
 _U16: Final = 0xFFFF
 _I32_MIN: Final = -(2**31)
 _I32_MAX: Final = 2**31 - 1
 _INTERACTIVE: Final = int(RequestClass.INTERACTIVE)
 _BATCH: Final = int(RequestClass.BATCH)
-_SEQUENCE: Final = struct.Struct("<Q")
-_WRITTEN_OFFSET: Final = HEADER.size - 8
+_WORD: Final = 8
+"""Size of a record's sequence number, which stands before its body, and of the header's count."""
+_WRITTEN: Final = (HEADER.size - _WORD) // _WORD
+"""The word of the file that holds the header's count."""
 _STEP: Final = struct.Struct("<II QQQQ IIII QQ IIIIIIIIIIII QQ Q d HH".replace(" ", ""))
+_STEP_FIELDS: Final = StepRow._fields.index("gaps")
+"""So many fields of a ``StepRow`` stand in the record as they are, between its kind and the numbers of pairs."""
 _MORE: Final = struct.Struct("<IIQHH")
 _REQUEST: Final = struct.Struct("<II QQ IIIIII i HH dddd".replace(" ", ""))
+_PAIRS: Final = tuple(struct.Struct(f"<{2 * pairs}H") for pairs in range(MAX_PAIRS + 1))
 
 
 class RingWriter:
@@ -63,6 +67,7 @@ class RingWriter:
             self._map = mmap.mmap(descriptor, size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
             header = (MAGIC, RING_VERSION, HEADER_SIZE, RECORD_SIZE, capacity, start_ns, 0)
             HEADER.pack_into(self._map, 0, *header)
+            self._words = memoryview(self._map).cast("Q")  # one store writes one: no reader sees half a number
             temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -78,44 +83,10 @@ class RingWriter:
         if is_much:
             gaps = gaps[:MAX_PAIRS]
             firsts = firsts[: MAX_PAIRS - len(gaps)]
-        offset = self._open()
-        body = offset + _SEQUENCE.size
-        _STEP.pack_into(
-            self._map,
-            body,
-            KIND_STEP,
-            row.flags,
-            row.step,
-            row.scheduled_ns,
-            row.completed_ns,
-            row.duration_ns,
-            row.prefill_tokens,
-            row.decode_tokens,
-            row.prefill_requests,
-            row.decode_requests,
-            row.decode_context_tokens,
-            row.prefill_attention_tokens,
-            row.padded_tokens,
-            row.running,
-            row.waiting,
-            row.overdue_waiting,
-            row.finished,
-            row.preempted,
-            row.kv_blocks_used,
-            row.kv_blocks_total,
-            row.max_num_seqs,
-            row.max_num_batched_tokens,
-            row.token_budget,
-            row.held,
-            row.oldest_waiting_ns,
-            row.predicted_ns,
-            row.operation_id,
-            row.trim,
-            len(gaps),
-            len(firsts),
-        )
+        body = self._open()
+        _STEP.pack_into(self._map, body, KIND_STEP, *row[:_STEP_FIELDS], len(gaps), len(firsts))
         self._pairs(body + _STEP.size, gaps, firsts)
-        self._commit(offset)
+        self._commit(body)
         if is_much:
             self._more(row.step, row.gaps[len(gaps) :], row.first_tokens[len(firsts) :], _INTERACTIVE)
         if row.batch_gaps or row.batch_first_tokens:
@@ -123,39 +94,41 @@ class RingWriter:
 
     def request(self, row: RequestRow) -> None:
         """Write a request that left."""
-        if not _I32_MIN <= row.priority <= _I32_MAX:  # whatever a client sent
-            row = row._replace(priority=_I32_MIN if row.priority < 0 else _I32_MAX)
-        offset = self._open()
-        _REQUEST.pack_into(self._map, offset + _SEQUENCE.size, KIND_REQUEST, *row)
-        self._commit(offset)
+        body = self._open()
+        try:
+            _REQUEST.pack_into(self._map, body, KIND_REQUEST, *row)
+        except struct.error:  # a priority as no client should send it
+            row = row._replace(priority=min(max(_I32_MIN, row.priority), _I32_MAX))
+            _REQUEST.pack_into(self._map, body, KIND_REQUEST, *row)
+        self._commit(body)
 
     def close(self) -> None:
         """Unmap; the file stays for a reader."""
+        self._words.release()
         self._map.close()
 
     def _more(self, step: int, gaps: Pairs, firsts: Pairs, request_class: int) -> None:
         while gaps or firsts:
             now_gaps = gaps[:MAX_PAIRS]
             now_firsts = firsts[: MAX_PAIRS - len(now_gaps)]
-            offset = self._open()
-            body = offset + _SEQUENCE.size
+            body = self._open()
             _MORE.pack_into(self._map, body, KIND_STEP_MORE, request_class, step, len(now_gaps), len(now_firsts))
             self._pairs(body + _MORE.size, now_gaps, now_firsts)
-            self._commit(offset)
+            self._commit(body)
             gaps, firsts = gaps[len(now_gaps) :], firsts[len(now_firsts) :]
 
     def _pairs(self, offset: int, gaps: Pairs, firsts: Pairs) -> None:
-        for pairs in (gaps, firsts):
-            for bucket, count in pairs:
-                _PAIR.pack_into(self._map, offset, bucket, min(_U16, count))
-                offset += _PAIR.size
+        numbers = [min(_U16, number) for pair in (*gaps, *firsts) for number in pair]
+        _PAIRS[len(numbers) // 2].pack_into(self._map, offset, *numbers)
 
     def _open(self) -> int:
-        offset = HEADER_SIZE + (self._written % self._capacity) * RECORD_SIZE
-        _SEQUENCE.pack_into(self._map, offset, 0)
-        return offset
+        """Invalidate the next record; where its body begins."""
+        offset = HEADER_SIZE + self._written % self._capacity * RECORD_SIZE
+        self._words[offset // _WORD] = 0
+        return offset + _WORD
 
-    def _commit(self, offset: int) -> None:
+    def _commit(self, body: int) -> None:
+        """The record with this body is whole."""
         self._written += 1
-        _SEQUENCE.pack_into(self._map, offset, self._written)
-        _SEQUENCE.pack_into(self._map, _WRITTEN_OFFSET, self._written)
+        self._words[body // _WORD - 1] = self._written
+        self._words[_WRITTEN] = self._written

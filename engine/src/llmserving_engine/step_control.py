@@ -25,9 +25,10 @@ from llmserving_engine.waiting_queue import OrderedQueue
 logger = logging.getLogger(__name__)
 
 _PARKED_STEP: Final = 1 << 60
+_STUCK_NS: Final = 1_000_000_000
+"""A planner under which nobody ran for so long is set aside for one step."""
 # plain numbers: an IntFlag makes a new member for each combination
 _PREFILL_OPENED: Final = int(StepFlag.PREFILL_OPENED)
-_STUCK_NS: Final = 1_000_000_000
 _LEASE_EXPIRED: Final = int(StepFlag.LEASE_EXPIRED)
 _DRAINING: Final = int(StepFlag.DRAINING)
 _OBSERVE_ONLY: Final = int(StepFlag.OBSERVE_ONLY)
@@ -42,9 +43,13 @@ class StepControl:
         self.runtime = runtime
         self.planner = PlannerSlot(runtime.control)
         self.measurement = Measurement(scheduler, runtime, self.planner)
-        self._clock = runtime.clock
+        self._now_ns = runtime.clock.monotonic_ns
+        self._heartbeat = runtime.heartbeat
         self._control = runtime.control
+        self._progress = runtime.control.progress
+        self._keeper = runtime.control.progress.applied
         self._ceilings = runtime.control.ceilings
+        self._is_asserted = runtime.gate is Gate.RUNNING
         self._boot_gate = getattr(scheduler, runtime.gate.value)
         self._boot_budget = scheduler.max_num_scheduled_tokens
         self._boot_chunk = scheduler.scheduler_config.long_prefill_token_threshold
@@ -62,100 +67,100 @@ class StepControl:
         self._flags = 0
         self._has_chunk = False
         self._prefill_possible = False
-        self._memory_free = False
-        self._last_work_ns = self._clock.monotonic_ns()
+        self._admissible: Any = None  # who could be admitted next
+        self._last_work_ns = self._now_ns()
         self._empty_steps = 0
 
     # The entry points
 
     def before_schedule(self) -> None:
         """Bring bounds, plan and order into the scheduler."""
-        now_ns = self._clock.monotonic_ns()
-        self.runtime.heartbeat.beat(now_ns)
+        now_ns = self._now_ns()
+        control, measurement = self._control, self.measurement
+        self._heartbeat.last_ns = now_ns
         self._step += 1
-        self._control.progress.step = self._step
-        measurement = self.measurement
-        if self.scheduler.finished_req_ids:
-            measurement.settle_departures(now_ns)
+        self._progress.step = self._step
+        measurement.settle_departures(now_ns)
         if measurement.in_flight:
             measurement.ledger.name_absent(self.scheduler.running)
         self._flags = 0
-        if self._control.contract.mode == MODE_OBSERVE:
+        if control.contract.mode == MODE_OBSERVE:
             self._flags = _OBSERVE_ONLY
             return
-        desired = self._control.desired
-        tracker = self.measurement.tracker
+        desired, planner = control.desired, self.planner
         if desired is not self._desired:
             self._desired = desired
-            tracker.set_targets(desired.targets)
-        self.planner.refresh(tracker.tracks)
-        if self._queue is None and self.planner.law.orders_waiting:
+            measurement.tracker.set_targets(desired.targets)
+        planner.refresh(measurement.tracker.tracks)
+        if self._queue is None and planner.law.orders_waiting:
             by_priority = str(getattr(self.scheduler.policy, "value", "fcfs")) == "priority"
             self._queue = OrderedQueue(self.scheduler.waiting, by_priority)
             self.scheduler.waiting = self._queue
-        keeper = self._control.progress.applied
+        keeper = self._keeper
         applied = keeper.advance(desired, now_ns, self._step)
         if keeper.is_gliding:
             self._flags |= _LEASE_EXPIRED
         if desired.shed is not None and desired.shed.operation_id > self._shed_done:
             self._shed_done = desired.shed.operation_id
             self._shed(desired.shed.keep)
-        if self.planner.is_plain:  # no law: spare the view
+        if planner.is_plain:  # no law: spare the view
             if self._plain_bounds is not applied:
                 self._plain_bounds = applied
                 self._plan = StepPlan(applied.max_num_seqs, applied.max_num_batched_tokens)
         else:
             self._plain_bounds = None
-            self._plan = self.planner.plan(self._view(now_ns, applied, desired))
+            self._plan = planner.plan(self._view(now_ns, applied, desired))
             if self._is_stuck(now_ns):
                 self._plan = StepPlan(applied.max_num_seqs, applied.max_num_batched_tokens)
-                self._flags |= _PREFILL_OPENED
+                self._opened(f"planner {planner.law.name!r} let nobody run for a second, its plan is set aside")
         self._enforce(self._plan, applied)
 
     def after_schedule(self, output: Any) -> None:
         """Take back what holds for one step only, and note what was scheduled."""
         self.restore()
-        row = self.measurement.scheduled(
+        step = self.measurement.scheduled(
             output,
             self._plan,
             number=self._step,
             flags=self._flags,
             budget=self.scheduler.max_num_scheduled_tokens,
-            now_ns=self._clock.monotonic_ns(),
+            now_ns=self._now_ns(),
         )
-        if output.total_num_scheduled_tokens or not row.running:
-            self._last_work_ns = row.scheduled_ns
+        tokens, running = output.total_num_scheduled_tokens, step.running
+        if tokens or not running:
+            self._last_work_ns = step.scheduled_ns
             self._empty_steps = 0
         else:
             self._empty_steps += 1
-        progress = self._control.progress
-        progress.running = row.running
-        if row.flags & _OBSERVE_ONLY:
+        self._progress.running = running
+        if step.flags & _OBSERVE_ONLY:
             return
-        if progress.applied.effective is not progress.applied.applied:
-            progress.applied.observe(row.running, output.total_num_scheduled_tokens)
+        keeper = self._keeper
+        if keeper.effective is not keeper.applied:
+            keeper.observe(running, tokens)
         if self._prefill_possible:
-            self._guard.progressed(self._memory_free, row.prefill_tokens)
-            if not row.prefill_tokens:
-                row.flags |= _PREFILL_HELD
-        if row.running > row.max_num_seqs:
-            row.flags |= _DRAINING
+            prefill_tokens = step.changes.composition.prefill_tokens
+            if prefill_tokens:
+                self._guard.progressed(True, prefill_tokens)
+            else:
+                self._guard.progressed(not step.preempted and self._is_memory_free(), 0)
+                step.flags |= _PREFILL_HELD
+        if running > step.bounds.max_num_seqs:
+            step.flags |= _DRAINING
 
     def before_update(self) -> None:
         """A step's output came: note the time, and who left before it."""
-        self._update_ns = now_ns = self._clock.monotonic_ns()
-        self.runtime.heartbeat.beat(now_ns)
-        if self.scheduler.finished_req_ids:
-            self.measurement.settle_departures(now_ns)
+        self._update_ns = self._heartbeat.last_ns = now_ns = self._now_ns()
+        self.measurement.settle_departures(now_ns)
 
     def after_update(self, output: Any, engine_outputs: dict[int, Any]) -> None:
         """Report the step whose results came: its ``SchedulerOutput`` and what ``update_from_output`` returned."""
         self.measurement.completed(output, engine_outputs, self._update_ns)
-        self._control.progress.running = len(self.scheduler.running)
+        self._progress.running = len(self.scheduler.running)
 
     def arrived(self, request: Any) -> None:
         """A request was added."""
-        track = self.measurement.tracker.arrive(request, self._clock.monotonic_ns(), self._clock.wall_ns())
+        track = self.measurement.arrived(request, self._now_ns(), self.runtime.clock.wall_ns())
         if track is None:
             return
         for item in request.mm_features or ():
@@ -184,8 +189,7 @@ class StepControl:
         The cap stays at the fallback, not at the ceiling. The budget goes to the ceiling: without our guard a smaller
         one could stop the prefill of an item that may not be split for good.
         """
-        progress = self._control.progress
-        progress.faults += 1
+        self._progress.faults += 1
         if self._control.contract.mode != MODE_OBSERVE:
             reason = f"fault in {where}: {type(error).__name__}: {error}"
             logger.error("llmserving: %s; the engine goes on without control", reason, exc_info=error)
@@ -198,7 +202,7 @@ class StepControl:
         else:
             setattr(self.scheduler, self.runtime.gate.value, self._boot_gate)
         self.scheduler.max_num_scheduled_tokens = self._boot_budget
-        progress.applied.release(left)
+        self._keeper.release(left)
         self._plan = StepPlan(self._ceilings.max_num_seqs, self._ceilings.max_num_batched_tokens)
 
     # Enforcing
@@ -247,22 +251,22 @@ class StepControl:
         if plan.running is not None:
             scheduler.running[:] = plan.running
         running = len(scheduler.running)
-        if self.runtime.gate is Gate.RUNNING:
+        if self._is_asserted:
             scheduler.max_num_running_reqs = max(cap, running)
         else:
             scheduler.max_num_active_reqs = cap
         parked_decodes = self._park(plan) if plan.parked else 0
         if self._queue is not None:
             self._queue.offer(plan.waiting_first, plan.only_listed)
-        quantum = self._look_for_prefill(cap, len(self._parked) - parked_decodes)
-        decoding = running - len(self.measurement.ledger.prefilling) - parked_decodes
-        decodes = 0 if plan.decodes_pause else max(0, decoding) * self.runtime.decode_tokens
+        prefilling = len(self.measurement.ledger.prefilling)
+        quantum = self._look_for_prefill(cap, prefilling - (len(self._parked) - parked_decodes))
+        decoding = max(0, running - prefilling - parked_decodes)
+        decodes = 0 if plan.decodes_pause else decoding * self.runtime.decode_tokens
         wanted = min(plan.token_budget, applied.max_num_batched_tokens)
-        grant = self._guard.grant(wanted, decodes, quantum, self._prefill_possible)
-        scheduler.max_num_scheduled_tokens = min(grant.tokens, self._boot_budget)
-        if grant.opened:
-            self._flags |= _PREFILL_OPENED
-            self._control.progress.prefill_openings = self._guard.openings
+        granted, opened = self._guard.grant(wanted, decodes, quantum, self._prefill_possible)
+        scheduler.max_num_scheduled_tokens = min(granted, self._boot_budget)
+        if opened:
+            self._opened(f"no prompt token for {PATIENCE_STEPS} steps with room for some; a budget of {granted} tokens")
         if plan.chunk_tokens:
             self._has_chunk = True
             scheduler.scheduler_config.long_prefill_token_threshold = max(plan.chunk_tokens, quantum)
@@ -278,26 +282,50 @@ class StepControl:
                 track.request.next_decode_eligible_step = _PARKED_STEP
         return decodes
 
-    def _look_for_prefill(self, cap: int, parked_prefills: int) -> int:
-        """Note whether prefill is possible as far as cap and memory go; the quantum of this step, 0 when it is not."""
+    def _look_for_prefill(self, cap: int, prefilling: int) -> int:
+        """Note whether there is prefill to do as far as the cap goes; the quantum of this step, 0 when there is none."""
         scheduler = self.scheduler
-        prefilling = len(self.measurement.ledger.prefilling) - parked_prefills
-        if prefilling <= 0 and len(scheduler.running) >= cap:
+        has_slot = len(scheduler.running) < cap
+        self._admissible = None
+        if prefilling <= 0 and not has_slot:
             self._prefill_possible = False
             return 0
-        free_tokens = scheduler.kv_cache_manager.block_pool.get_num_free_blocks() * scheduler.block_size
         queue = getattr(scheduler, "kv_holding_waiting", None) or scheduler.waiting
-        head = queue.peek_request() if queue else None
-        next_prompt = head.num_tokens - head.num_computed_tokens if head is not None else 0
-        quantum = self.runtime.quantum.tokens(self._largest_item, next_prompt)
-        is_admissible = head is not None and len(scheduler.running) < cap
-        self._prefill_possible = is_admissible or prefilling > 0
-        self._memory_free = free_tokens >= (max(next_prompt, quantum) if is_admissible else quantum)
-        return quantum
+        try:
+            head = queue.peek_request()
+        except IndexError:
+            head = None
+        if has_slot:
+            self._admissible = head
+        self._prefill_possible = self._admissible is not None or prefilling > 0
+        return self._quantum(head)
+
+    def _quantum(self, head: Any) -> int:
+        """The smallest useful chunk; ``head`` is the request that waits first, None when nobody waits."""
+        quantum = self.runtime.quantum
+        return quantum.tokens(self._largest_item, _prompt_left(head) if quantum.whole_prompt else 0)
+
+    def _is_memory_free(self) -> bool:
+        """Whether a step that could have done prefill and did none left blocks for it."""
+        scheduler, head = self.scheduler, self._admissible
+        free_tokens = scheduler.kv_cache_manager.block_pool.get_num_free_blocks() * scheduler.block_size
+        return bool(free_tokens >= max(_prompt_left(head), self._quantum(head)))
+
+    def _opened(self, why: str) -> None:
+        """A step gets more than was planned so that requests move on: count it, mark it, and say so."""
+        self._flags |= _PREFILL_OPENED
+        self._progress.prefill_openings = times = self._progress.prefill_openings + 1
+        if times & (times - 1) == 0:  # the log is not to drown: at the 1st, 2nd, 4th, 8th ...
+            logger.warning("llmserving: step %d opened (the %d. so far): %s", self._step, times, why)
 
     def _shed(self, keep: int) -> None:
         """Preempt the last admitted until ``keep`` run; they wait at the head of the queue and are recomputed."""
         scheduler = self.scheduler
-        timestamp = self._clock.monotonic_ns() / 1e9
+        timestamp = self._now_ns() / 1e9
         while len(scheduler.running) > keep:
             scheduler._preempt_request(scheduler.running.pop(), timestamp)
+
+
+def _prompt_left(request: Any) -> int:
+    """Tokens of a waiting request still to compute; 0 for nobody."""
+    return 0 if request is None else int(request.num_tokens - request.num_computed_tokens)

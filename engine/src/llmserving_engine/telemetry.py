@@ -4,11 +4,11 @@ The rows have the names and units of the telemetry ring's records; a sink writes
 keeps them in memory in a simulation.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from enum import IntEnum, IntFlag
 from typing import NamedTuple, Protocol
 
-Pairs = list[tuple[int, int]]
+Pairs = Sequence[tuple[int, int]]
 """(latency bucket, count)."""
 
 
@@ -38,9 +38,11 @@ class RequestClass(IntEnum):
     UNKNOWN = 2
 
 
-@dataclass(slots=True)
-class StepRow:
-    """One engine step. Times are clock nanoseconds; counts of requests are those right after ``schedule()``."""
+class StepRow(NamedTuple):
+    """One engine step: the fields of the ring's record in its order, then the latencies.
+
+    Times are clock nanoseconds; counts of requests are those right after ``schedule()``.
+    """
 
     flags: int
     step: int
@@ -72,8 +74,8 @@ class StepRow:
     gaps: Pairs
     first_tokens: Pairs
     """These two without batch requests, whose latencies are in the next two."""
-    batch_gaps: Pairs = field(default_factory=list)
-    batch_first_tokens: Pairs = field(default_factory=list)
+    batch_gaps: Pairs = ()
+    batch_first_tokens: Pairs = ()
 
 
 class RequestRow(NamedTuple):

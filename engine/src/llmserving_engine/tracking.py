@@ -7,7 +7,7 @@ and for each request only where its uninterrupted stream of outputs began. Reque
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from llmserving_engine.bounds import Targets
@@ -21,6 +21,11 @@ _OUTCOMES: Final = {"FINISHED_ABORTED": Outcome.ABORTED, "FINISHED_ERROR": Outco
 _BATCH: Final = RequestClass.BATCH
 _MAX_AGE_NS: Final = 3600 * 10**9
 """A request stamped earlier than this had a wrong clock."""
+
+
+Latencies = tuple[Pairs, Pairs, Pairs, Pairs]
+"""What a step's outputs add to the histograms: gaps that ended and times to first token, then both of batch requests."""
+NOTHING: Final[Latencies] = (), (), (), ()
 
 
 class GapLog:
@@ -55,11 +60,9 @@ class RequestTracker:
     def __init__(self) -> None:
         self.tracks: dict[str, Track] = {}
         self.last_output_ns = 0
-        self._targets = Targets()
+        self._ttft_ns = self._itl_ns = 0  # targets
         self._log = GapLog()
         self._batch_streaming = 0
-        self._batch_gaps: dict[int, int] = {}
-        self._batch_firsts: dict[int, int] = {}
         self._waiting = WaitingAges()  # of those without a first token
 
     # Arrivals and departures
@@ -110,7 +113,7 @@ class RequestTracker:
 
     # Outputs
 
-    def outputs(self, joined: Iterable[str], left: Iterable[str], count: int, now_ns: int) -> tuple[Pairs, Pairs]:
+    def outputs(self, joined: Sequence[str], left: Iterable[str], count: int, now_ns: int) -> Latencies:
         """Count the outputs of a step; all tokens that a request gets in one step are one output.
 
         Args:
@@ -118,59 +121,44 @@ class RequestTracker:
             left: Requests that got output in the step before and not now. Those that departed need not be named.
             count: How many got output now, those who joined included.
             now_ns: When the output came.
-
-        Returns:
-            Gaps that ended now and times to first token, as (bucket, count) pairs, without those of batch requests:
-            `take_batch` has them.
         """
-        log, tracks = self._log, self.tracks
+        log, tracks, last_ns = self._log, self.tracks, self.last_output_ns
         for request_id in left:
             track = tracks.get(request_id)
             if track is not None and track.stream_start >= 0:
                 self._leave_stream(track, log.count)
-                track.last_token_ns = self.last_output_ns
-        gaps: dict[int, int] = {}
-        firsts: dict[int, int] = {}
-        batch_gaps, batch_firsts = self._batch_gaps, self._batch_firsts
-        batch_streaming = self._batch_streaming
-        gap_ns = now_ns - self.last_output_ns
-        itl_ns = self._targets.itl_ns
+                track.last_token_ns = last_ns
+        gap_ns = now_ns - last_ns
+        self.last_output_ns = now_ns
+        itl_ns = self._itl_ns
         log.append(gap_ns, 0 < itl_ns < gap_ns)
-        streaming = count
+        batch_streaming = self._batch_streaming
+        streaming = count - len(joined) - batch_streaming
+        gaps = {bucket_of(gap_ns): streaming} if streaming > 0 else {}
+        batch_gaps = {bucket_of(gap_ns): batch_streaming} if batch_streaming else {}
+        firsts: dict[int, int] = {}
+        batch_firsts: dict[int, int] = {}
         for request_id in joined:
-            streaming -= 1
             track = tracks.get(request_id)
             if track is None:
                 continue
             is_batch = track.request_class is _BATCH
-            self._batch_streaming += is_batch
+            track.stream_start, track.stream_over = log.count, log.over
+            if is_batch:
+                self._batch_streaming += 1
             if track.first_token_ns:
                 own_gap_ns = now_ns - track.last_token_ns
                 track.gaps += 1
                 track.gaps_over_target += 0 < itl_ns < own_gap_ns
                 track.max_gap_ns = max(track.max_gap_ns, own_gap_ns)
-                _count(batch_gaps if is_batch else gaps, bucket_of(own_gap_ns), 1)
+                counts, bucket = batch_gaps if is_batch else gaps, bucket_of(own_gap_ns)
             else:
                 track.first_token_ns = now_ns
                 if not is_batch:
                     self._waiting.remove(track.arrival_ns)
-                _count(batch_firsts if is_batch else firsts, bucket_of(now_ns - track.arrival_ns), 1)
-            track.stream_start = log.count
-            track.stream_over = log.over
-        if batch_streaming:
-            _count(batch_gaps, bucket_of(gap_ns), batch_streaming)
-        if streaming > batch_streaming:
-            _count(gaps, bucket_of(gap_ns), streaming - batch_streaming)
-        self.last_output_ns = now_ns
-        return list(gaps.items()), list(firsts.items())
-
-    def take_batch(self) -> tuple[Pairs, Pairs]:
-        """Gaps and times to first token of batch requests since they were last taken."""
-        if not self._batch_gaps and not self._batch_firsts:
-            return [], []
-        taken = list(self._batch_gaps.items()), list(self._batch_firsts.items())
-        self._batch_gaps, self._batch_firsts = {}, {}
-        return taken
+                counts, bucket = batch_firsts if is_batch else firsts, bucket_of(now_ns - track.arrival_ns)
+            counts[bucket] = counts.get(bucket, 0) + 1
+        return list(gaps.items()), list(firsts.items()), list(batch_gaps.items()), list(batch_firsts.items())
 
     def _leave_stream(self, track: Track, end: int) -> None:
         """Settle a request's stream, which had the log's entries from its start up to ``end``."""
@@ -187,16 +175,10 @@ class RequestTracker:
 
     def set_targets(self, targets: Targets) -> None:
         """Count against other targets from now on."""
-        self._targets = targets
+        self._ttft_ns, self._itl_ns = targets.ttft_ns, targets.itl_ns
 
     def overdue(self, now_ns: int) -> tuple[int, int]:
         """Those without a first token for longer than the TTFT target, and the age of the first to arrive (0: none)."""
-        waiting, ttft_ns = self._waiting, self._targets.ttft_ns
-        arrival_ns = waiting.first_arrival_ns()
-        if arrival_ns is None:
-            return 0, 0
-        return waiting.arrived_before(now_ns - ttft_ns) if ttft_ns else 0, max(0, now_ns - arrival_ns)
-
-
-def _count(into: dict[int, int], bucket: int, count: int) -> None:
-    into[bucket] = into.get(bucket, 0) + count
+        ttft_ns = self._ttft_ns
+        late, first_ns = self._waiting.look(now_ns - ttft_ns)
+        return late if ttft_ns else 0, 0 if first_ns is None else max(0, now_ns - first_ns)

@@ -36,19 +36,17 @@ class WaitingAges:
             del self._slots[slot]
         self._overdue -= slot < self._boundary
 
-    def arrived_before(self, time_ns: int) -> int:
-        """How many that wait arrived before a time, whole slots counted; cheap when asked again for a time soon after."""
+    def look(self, time_ns: int) -> tuple[int, int | None]:
+        """How many of those that wait arrived before a time, whole slots counted, and when the first of all arrived.
+
+        Cheap when asked again for a time soon after.
+        """
         slots, last, boundary = self._slots, self._boundary, time_ns // SLOT_NS
         if boundary != last:
             if 0 < boundary - last < len(slots):
-                for slot in range(last, boundary):
-                    self._overdue += slots.get(slot, 0)
+                self._overdue += sum(slots.get(slot, 0) for slot in range(last, boundary))
             else:
                 self._overdue = sum(count for slot, count in slots.items() if slot < boundary)
             self._boundary = boundary
-        return self._overdue
-
-    def first_arrival_ns(self) -> int | None:
-        """When the one that came first arrived; None when nobody waits."""
-        slot = next(iter(self._slots), None)
-        return None if slot is None else slot * SLOT_NS
+        first = next(iter(slots), None)
+        return self._overdue, None if first is None else first * SLOT_NS

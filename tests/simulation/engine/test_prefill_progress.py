@@ -68,7 +68,7 @@ def test_stock_vllm_wedges_under_such_a_budget(engine, kind):
     assert not set(late) & set(sim.finished)
 
 
-def test_a_wedge_nobody_knew_is_opened_and_counted(engine):
+def test_a_wedge_nobody_knew_is_opened_and_counted(engine, caplog):
     """A scheduler that refuses chunks under 200 tokens for a reason of its own."""
 
     def stubborn(scheduler):
@@ -86,10 +86,13 @@ def test_a_wedge_nobody_knew_is_opened_and_counted(engine):
     assert name in sim.finished
     assert sim.control.document()["prefill_openings"] > 0
     assert any(row.flags & StepFlag.PREFILL_OPENED for row in sim.rows.steps)
+    assert "no prompt token for 16 steps" in caplog.text
 
 
-def test_a_planner_that_never_serves_a_running_request_does_not_hold_it_up_for_good(engine):
+def test_a_planner_that_never_serves_a_running_request_does_not_hold_it_up_for_good(engine, caplog):
     class Forgetful(BoundsOnly):
+        name = "forgetful"
+
         def plan(self, view):
             return StepPlan(view.bounds.max_num_seqs, 0, parked=tuple(one.request_id for one in view.running))
 
@@ -102,3 +105,5 @@ def test_a_planner_that_never_serves_a_running_request_does_not_hold_it_up_for_g
         sim.step()
     assert name in sim.finished
     assert sim.control.progress.faults == 0
+    assert sim.control.document()["prefill_openings"] > 0
+    assert "planner 'forgetful' let nobody run for a second" in caplog.text

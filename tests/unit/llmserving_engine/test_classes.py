@@ -59,27 +59,27 @@ def served(*said: str | None) -> RequestTracker:
 
 def test_gaps_and_first_tokens_of_batch_are_counted_apart() -> None:
     tracker = served(None, "batch", "batch", "nonsense")
-    _, firsts = tracker.outputs(["0", "1", "2", "3"], [], 4, SECOND)
+    gaps, firsts, batch_gaps, batch_firsts = tracker.outputs(["0", "1", "2", "3"], [], 4, SECOND)
     assert sum(count for _, count in firsts) == 2
-    _, batch_firsts = tracker.take_batch()
     assert sum(count for _, count in batch_firsts) == 2
-    gaps, _ = tracker.outputs([], [], 4, 2 * SECOND)
-    batch_gaps, _ = tracker.take_batch()
+    assert not gaps
+    assert not batch_gaps
+    gaps, firsts, batch_gaps, batch_firsts = tracker.outputs([], [], 4, 2 * SECOND)
     assert [count for _, count in gaps] == [2]
     assert [count for _, count in batch_gaps] == [2]
-    assert tracker.take_batch() == ([], [])
+    assert not firsts
+    assert not batch_firsts
 
 
 def test_a_batch_request_that_pauses_or_leaves_is_no_longer_in_the_stream() -> None:
     tracker = served(None, "batch", "batch")
     tracker.outputs(["0", "1", "2"], [], 3, SECOND)
     tracker.depart("1", SECOND)
-    tracker.take_batch()
-    gaps, _ = tracker.outputs([], ["2"], 1, 2 * SECOND)
+    gaps, _, batch_gaps, _ = tracker.outputs([], ["2"], 1, 2 * SECOND)
     assert [count for _, count in gaps] == [1]
-    assert tracker.take_batch() == ([], [])
-    tracker.outputs(["2"], [], 2, 4 * SECOND)
-    ((_, count),) = tracker.take_batch()[0]
+    assert not batch_gaps
+    _, _, batch_gaps, _ = tracker.outputs(["2"], [], 2, 4 * SECOND)
+    ((_, count),) = batch_gaps
     assert count == 1
     _, row = tracker.depart("2", 4 * SECOND) or (None, None)
     assert row is not None
