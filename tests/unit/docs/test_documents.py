@@ -1,8 +1,10 @@
 """What documents refer to exists: documents and their headings, files, make targets, commands and flags, series."""
 
+import math
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import pytest
 import typer.main
 
 from llmserving_api import series
+from llmserving_engine.planning.registry import PLANNERS
+from llmserving_engine.planning.settings import PredictiveSettings
 from llmserving_lab.__main__ import app
 
 ROOT = Path(__file__).parents[3]
@@ -102,3 +106,15 @@ def test_series_that_are_named_are_exported(document: Path) -> None:
         one for line in code(document) for one in re.findall(r"llmserving_(?:agent|engine|operator)_[a-z_]+", line)
     }
     assert named <= {one.name for one in series.ALL}
+
+
+def test_planners_and_their_constants_are_told_with_their_defaults() -> None:
+    text = (ROOT / "docs" / "reference" / "control-api.md").read_text(encoding="utf-8")
+    for name in PLANNERS:
+        assert f"| `{name}` |" in text
+    numbers = {one.name: one.default for one in fields(PredictiveSettings) if isinstance(one.default, float)}
+    percentile = 100 * (1 - numbers.pop("itl_allowance"))
+    constants = {name: value for name, value in numbers.items() if math.isfinite(value)}
+    assert len(constants) >= 7
+    for name, default in {"itl_percentile": percentile, **constants}.items():
+        assert f"| `{name}` | {default:g} |" in text, name
