@@ -25,7 +25,7 @@ from llmserving_lab.cluster.addresses import API_PORT, NODE_NAME
 from llmserving_lab.cluster.components import Component
 
 MANIFEST = "components.json"
-"""What to start: written by `embedded`, below the state folder."""
+"""What to start: written by `launch`, below the state folder."""
 FAILURE = "failure.json"
 """Why the cluster ended by itself: written here, below the state folder."""
 FORWARDER = "forwarder"

@@ -1,7 +1,7 @@
 """What runs inside the embedded cluster: every component's command line and configuration, as data.
 
 Nothing here touches the machine: `cluster_plan` says which files to write and which programs to start in which order;
-`embedded` writes them and `namespace` starts them.
+`launch` writes them and `namespace` starts them.
 """
 
 from __future__ import annotations
