@@ -34,7 +34,7 @@ def note(text):
 class Supervised:
     """A supervisor in a process of its own, over a child that notes its starts and signals in a file."""
 
-    def __init__(self, folder: Path, child: str, grace: float = 5.0) -> None:
+    def __init__(self, folder: Path, child: str, grace: float = 20.0) -> None:
         self.notes = folder / "notes"
         self.notes.touch()
         code = NOTE.format(path=str(self.notes)) + child
@@ -60,7 +60,7 @@ Start = Callable[..., Supervised]
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Supervised] = []
 
-    def make(child: str, grace: float = 5.0) -> Supervised:
+    def make(child: str, grace: float = 20.0) -> Supervised:
         started.append(Supervised(tmp_path, child, grace))
         return started[-1]
 
@@ -87,7 +87,11 @@ def test_a_loop_that_is_killed_is_started_again(start: Start) -> None:
 
 
 def test_sigterm_reaches_the_loop_and_ends_the_supervision(start: Start) -> None:
-    child = "signal.signal(signal.SIGTERM, lambda *_: (note('asked'), sys.exit(0)))\nnote('start'); time.sleep(60)"
+    # Short sleeps: a signal that comes just before a long one would be looked at after it.
+    child = (
+        "signal.signal(signal.SIGTERM, lambda *_: (note('asked'), sys.exit(0)))\nnote('start')\n"
+        "while True: time.sleep(0.05)"
+    )
     supervised = start(child)
     supervised.wait_for("start")
     assert supervised.stop() == 0
