@@ -13,6 +13,7 @@ import pytest
 import typer.main
 
 from llmserving_api import series
+from llmserving_engine.planning import admission, fairness, relegation
 from llmserving_engine.planning.registry import PLANNERS
 from llmserving_engine.planning.settings import PredictiveSettings
 from llmserving_lab.__main__ import app
@@ -118,3 +119,15 @@ def test_planners_and_their_constants_are_told_with_their_defaults() -> None:
     assert len(constants) >= 7
     for name, default in {"itl_percentile": percentile, **constants}.items():
         assert f"| `{name}` | {default:g} |" in text, name
+
+
+def test_constants_of_the_predictive_law_are_told_as_they_are() -> None:
+    text = (ROOT / "docs" / "explanation" / "laws.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", text, re.MULTILINE))
+    settings = PredictiveSettings()
+    assert told["guard band"] == f"95 % error, {100 * settings.guard(0.0):g} to {100 * settings.guard(1.0):g} %"
+    assert told["share of the prefill rate that feasibility counts on"] == f"{settings.rate_share:g}"
+    assert told["long prompts that may be given up"] == f"{100 * fairness.SHARE:g} % of the longest tenth"
+    assert told["share of the missed"].startswith(f"{100 * relegation.FLOOR:g} %; from half of the rate")
+    assert (relegation.START, relegation.WAIT) == (0.5, 12.0)  # "half", "twelve targets"
+    assert told["predicted peak of the cache"] == f"{admission.FILL:g} of it"
