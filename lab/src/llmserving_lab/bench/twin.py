@@ -120,6 +120,7 @@ class _Twin:
             self._arrive(seen)
             batch = self._compose(step)
             if not batch.tokens:
+                self._finish(step - 1)  # nothing to decide before the step under way has ended
                 if self._waiting or self._arrived < len(self.requests):
                     free = max(free, self._times[self._arrived] if self._arrived < len(self.requests) else free)
                     self._arrive(free)
@@ -208,26 +209,32 @@ class _Twin:
     def _finish(self, step: int) -> None:
         """Let go of the requests whose last token came in this step."""
         for request, life in self._ending.pop(step, ()):
-            if request.life != life:
-                continue
-            first, last = request.spans[-1]
-            ran = last - first
-            if ran:
-                extra = len(self.ends) - 1 - step
-                self._decodes -= 1
-                self._context -= request.needed + ran + extra
-                self._held -= ran + extra
-            self._held -= request.needed
-            request.life += 1
-            self._order.remove(request)
+            if request.life == life:
+                self._order.remove(request)
+                self._release(request)
+
+    def _release(self, request: _Request) -> None:
+        """Free what a request holds whose last token is decided; it decodes on until that token is seen."""
+        first, last = request.spans[-1]
+        ran = last - first
+        if ran:
+            extra = len(self.ends) - 1 - last
+            self._decodes -= 1
+            self._context -= request.needed + ran + extra
+            self._held -= ran + extra
+        self._held -= request.needed
+        request.life += 1
 
     def _preempt(self, step: int) -> None:
-        """The request admitted last loses its KV and goes to the head of the queue."""
+        """The request admitted last loses its KV and goes to the head of the queue, unless its last token is under way."""
         request = self._order.pop()
+        if request is not self._partial and request.spans[-1][1] < step:
+            self._release(request)
+            return
         self._held -= request.computed
         if request is self._partial:
             self._partial = None
-        elif request.spans and request.spans[-1][1] >= step:
+        else:
             first, _ = request.spans[-1]
             made = step - first
             request.spans[-1] = (first, step - 1)
