@@ -110,13 +110,15 @@ class Runner:
         """One pass; calls to the engine go on in the background, one at a time for each rank."""
         self.loop.sense(now)
         self._say_policy()
-        for rank in {*self._client.ranks(), *self.loop.engines}:
+        changing = self.loop.decide(now)
+        for actuation in changing:
+            self._start(self._actuate(actuation))
+        answered = {actuation.rank for actuation in changing}  # with the engine's newest document
+        for rank in {*self._client.ranks(), *self.loop.engines} - answered:
             engine = self.loop.engine(rank)
             if not self._lock(rank).locked() and (engine.awaits_config or now >= self._config_due.get(rank, 0.0)):
                 self._config_due[rank] = now + CONFIG_SECONDS
                 self._start(self._observe(rank))
-        for actuation in self.loop.decide(now):
-            self._start(self._actuate(actuation))
         self._last_tick = time.monotonic()
 
     async def _observe(self, rank: int) -> None:
@@ -131,8 +133,11 @@ class Runner:
             except Exception as error:  # whatever it was: an unanswered change would stop this rank for good
                 log.exception("change could not be sent", engine=actuation.rank)
                 answer = Answer(Outcome.UNREACHABLE, message=f"{type(error).__name__}: {error}")
-            self.loop.confirm(actuation.rank, answer, time.monotonic())
-            if answer.config is None:
+            now = time.monotonic()
+            self.loop.confirm(actuation.rank, answer, now)
+            if answer.config is not None:
+                self._config_due[actuation.rank] = now + CONFIG_SECONDS  # the answer was its newest document
+            else:
                 log.warning("change not applied", engine=actuation.rank, outcome=answer.outcome, message=answer.message)
 
     async def _refresh_forever(self) -> None:
