@@ -50,6 +50,8 @@ class PrefillGuard:
     """Turns a wanted token budget into one that keeps the promises of the module's text."""
 
     def __init__(self, ceiling: int, patience_steps: int = PATIENCE_STEPS) -> None:
+        self.is_calm = True
+        """Prefill has progressed whenever it could: the guard adds nothing to a budget with room for a quantum."""
         self._ceiling = ceiling
         self._patience = patience_steps
         self._stalled = 0
@@ -81,5 +83,7 @@ class PrefillGuard:
         if prefill_tokens:
             self._stalled = 0
             self._room = 0
+            self.is_calm = True
         elif memory_free:
             self._stalled += 1
+            self.is_calm = False

@@ -56,6 +56,8 @@ class ControlState:
     desired: Desired
     progress: Progress
     planner: PlannerChoice = field(default_factory=PlannerChoice)
+    revision: int = 0
+    """Counts the changes of what is wanted or allowed: the engine's thread looks at them only when it has grown."""
     _accepted: Mapping[str, Any] = field(default_factory=dict)
     """The change of the newest operation, to tell a repeat from another change under the same id."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -100,6 +102,7 @@ class ControlState:
                 )
             if operation_id == current:  # a repeat: it was applied, and it shows that somebody is there
                 self.desired = replace(self.desired, confirmed_ns=now_ns)
+                self.revision += 1
                 return
             desired = desired_after(
                 fields,
@@ -114,6 +117,7 @@ class ControlState:
             self.desired, self._accepted = desired, fields
             if choice != self.planner:
                 self.planner = choice
+            self.revision += 1
 
     def document(self) -> dict[str, Any]:
         """The answer of ``GET /v1/runtime_config``."""
@@ -162,6 +166,7 @@ class ControlState:
         with self._lock:
             self.contract = replace(self.contract, mode=mode, ok=False, reason=reason)
             self.planner = PlannerChoice()
+            self.revision += 1
 
 
 def _bounds(bounds: Bounds) -> dict[str, int]:

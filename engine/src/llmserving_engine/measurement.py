@@ -59,9 +59,7 @@ class Measurement:
         self._finished = 0
         self._last_row_ns = 0
 
-    def scheduled(
-        self, output: Any, plan: StepPlan, *, number: int, flags: int, budget: int, now_ns: int
-    ) -> StepInFlight:
+    def scheduled(self, output: Any, plan: StepPlan, number: int, flags: int, budget: int, now_ns: int) -> StepInFlight:
         """Note a step just scheduled, whose ``flags`` may still be added to.
 
         Args:

@@ -12,10 +12,10 @@ import logging
 from dataclasses import replace
 from typing import Any, Final
 
-from llmserving_engine.bounds import Bounds, Desired
+from llmserving_engine.bounds import Bounds
 from llmserving_engine.budget import PATIENCE_STEPS, PrefillGuard
 from llmserving_engine.control import MODE_OBSERVE
-from llmserving_engine.measurement import Measurement
+from llmserving_engine.measurement import Measurement, StepInFlight
 from llmserving_engine.planning.protocol import StepPlan, StepView
 from llmserving_engine.planning.slot import PlannerSlot
 from llmserving_engine.runtime import Gate, Runtime
@@ -25,6 +25,7 @@ from llmserving_engine.waiting_queue import OrderedQueue
 logger = logging.getLogger(__name__)
 
 _PARKED_STEP: Final = 1 << 60
+_NEVER: Final = 1 << 63
 _STUCK_NS: Final = 1_000_000_000
 """A planner under which nobody ran for so long is set aside for one step."""
 # plain numbers: an IntFlag makes a new member for each combination
@@ -54,99 +55,77 @@ class StepControl:
         self._boot_budget = scheduler.max_num_scheduled_tokens
         self._boot_chunk = scheduler.scheduler_config.long_prefill_token_threshold
         self._guard = PrefillGuard(self._ceilings.max_num_batched_tokens)
-        self._desired: Desired | None = None
-        self._parked: list[tuple[Any, int]] = []
-        self._queue: OrderedQueue | None = None
         self._largest_item = 0
+        self._quantum = runtime.quantum.tokens(0, 0)  # where nothing is asked of the prompt that waits
+        self._queue: OrderedQueue | None = None
+        self._parked: list[tuple[Any, int]] = []
         self._shed_done = 0
         self._update_ns = 0
         self._step = 0
-        # of the step being scheduled
-        self._plan = StepPlan(self._ceilings.max_num_seqs, self._ceilings.max_num_batched_tokens)
-        self._plain_bounds: Bounds | None = None
-        self._flags = 0
-        self._has_chunk = False
-        self._prefill_possible = False
-        self._admissible: Any = None  # who could be admitted next
         self._last_work_ns = self._now_ns()
         self._empty_steps = 0
+        # taken over from the control API
+        self._revision = -1
+        self._valid_until_ns = 0
+        self._standing_flags = 0
+        # of the step being scheduled
+        self._plan = StepPlan(self._ceilings.max_num_seqs, self._ceilings.max_num_batched_tokens)
+        self._flags = 0
+        self._cap = 0
+        self._has_chunk = False
 
     # The entry points
 
     def before_schedule(self) -> None:
         """Bring bounds, plan and order into the scheduler."""
         now_ns = self._now_ns()
-        control, measurement = self._control, self.measurement
+        measurement = self.measurement
         self._heartbeat.last_ns = now_ns
         self._step += 1
         self._progress.step = self._step
         measurement.settle_departures(now_ns)
         if measurement.in_flight:
             measurement.ledger.name_absent(self.scheduler.running)
-        self._flags = 0
-        if control.contract.mode == MODE_OBSERVE:
-            self._flags = _OBSERVE_ONLY
+        if self._control.revision != self._revision or now_ns > self._valid_until_ns:
+            self._take_over(now_ns)
+        self._flags = self._standing_flags
+        if self._flags & _OBSERVE_ONLY:
             return
-        desired, planner = control.desired, self.planner
-        if desired is not self._desired:
-            self._desired = desired
-            measurement.tracker.set_targets(desired.targets)
-        planner.refresh(measurement.tracker.tracks)
-        if self._queue is None and planner.law.orders_waiting:
-            by_priority = str(getattr(self.scheduler.policy, "value", "fcfs")) == "priority"
-            self._queue = OrderedQueue(self.scheduler.waiting, by_priority)
-            self.scheduler.waiting = self._queue
-        keeper = self._keeper
-        applied = keeper.advance(desired, now_ns, self._step)
-        if keeper.is_gliding:
-            self._flags |= _LEASE_EXPIRED
-        if desired.shed is not None and desired.shed.operation_id > self._shed_done:
-            self._shed_done = desired.shed.operation_id
-            self._shed(desired.shed.keep)
-        if planner.is_plain:  # no law: spare the view
-            if self._plain_bounds is not applied:
-                self._plain_bounds = applied
-                self._plan = StepPlan(applied.max_num_seqs, applied.max_num_batched_tokens)
-        else:
-            self._plain_bounds = None
-            self._plan = planner.plan(self._view(now_ns, applied, desired))
+        applied = self._keeper.applied
+        if not self.planner.is_plain:
+            self._plan = self.planner.plan(self._view(now_ns, applied))
             if self._is_stuck(now_ns):
                 self._plan = StepPlan(applied.max_num_seqs, applied.max_num_batched_tokens)
-                self._opened(f"planner {planner.law.name!r} let nobody run for a second, its plan is set aside")
+                self._opened(f"planner {self.planner.law.name!r} let nobody run for a second, its plan is set aside")
         self._enforce(self._plan, applied)
 
     def after_schedule(self, output: Any) -> None:
-        """Take back what holds for one step only, and note what was scheduled."""
-        self.restore()
+        """Note what was scheduled, and take back what holds for one step only."""
+        scheduler = self.scheduler
+        now_ns = self._now_ns()
         step = self.measurement.scheduled(
-            output,
-            self._plan,
-            number=self._step,
-            flags=self._flags,
-            budget=self.scheduler.max_num_scheduled_tokens,
-            now_ns=self._now_ns(),
+            output, self._plan, self._step, self._flags, scheduler.max_num_scheduled_tokens, now_ns
         )
         tokens, running = output.total_num_scheduled_tokens, step.running
         if tokens or not running:
-            self._last_work_ns = step.scheduled_ns
+            self._last_work_ns = now_ns
             self._empty_steps = 0
         else:
             self._empty_steps += 1
         self._progress.running = running
-        if step.flags & _OBSERVE_ONLY:
+        if self._flags & _OBSERVE_ONLY:
             return
         keeper = self._keeper
         if keeper.effective is not keeper.applied:
             keeper.observe(running, tokens)
-        if self._prefill_possible:
-            prefill_tokens = step.changes.composition.prefill_tokens
-            if prefill_tokens:
-                self._guard.progressed(True, prefill_tokens)
-            else:
-                self._guard.progressed(not step.preempted and self._is_memory_free(), 0)
-                step.flags |= _PREFILL_HELD
+        if not step.changes.composition.prefill_tokens:
+            self._look_for_prefill(step)
+        elif not self._guard.is_calm:
+            self._guard.progressed(True, step.changes.composition.prefill_tokens)
         if running > step.bounds.max_num_seqs:
             step.flags |= _DRAINING
+        if self._parked or self._queue is not None or self._has_chunk:
+            self.restore()
 
     def before_update(self) -> None:
         """A step's output came: note the time, and who left before it."""
@@ -164,7 +143,9 @@ class StepControl:
         if track is None:
             return
         for item in request.mm_features or ():
-            self._largest_item = max(self._largest_item, item.mm_position.length)
+            if item.mm_position.length > self._largest_item:
+                self._largest_item = item.mm_position.length
+                self._quantum = self.runtime.quantum.tokens(self._largest_item, 0)
         self.planner.tell(self.planner.law.arrived, track)
 
     def preempted(self, request: Any, computed_tokens: int) -> None:
@@ -207,6 +188,30 @@ class StepControl:
 
     # Enforcing
 
+    def _take_over(self, now_ns: int) -> None:
+        """Take over what the control API asks for, or what the bounds are once the lease has run out."""
+        control, planner, scheduler = self._control, self.planner, self.scheduler
+        self._revision = control.revision  # read first: what changes from here on is taken over before the next step
+        if control.contract.mode == MODE_OBSERVE:
+            self._standing_flags = _OBSERVE_ONLY
+            self._valid_until_ns = _NEVER
+            return
+        desired = control.desired
+        tracker = self.measurement.tracker
+        tracker.set_targets(desired.targets)
+        planner.refresh(tracker.tracks)
+        if self._queue is None and planner.law.orders_waiting:
+            by_priority = str(getattr(scheduler.policy, "value", "fcfs")) == "priority"
+            self._queue = OrderedQueue(scheduler.waiting, by_priority)
+            scheduler.waiting = self._queue
+        applied = self._keeper.advance(desired, now_ns, self._step)
+        self._standing_flags = _LEASE_EXPIRED if self._keeper.is_gliding else 0
+        self._valid_until_ns = desired.expires_ns
+        if desired.shed is not None and desired.shed.operation_id > self._shed_done:
+            self._shed_done = desired.shed.operation_id
+            self._shed(desired.shed.keep)
+        self._plan = StepPlan(applied.max_num_seqs, applied.max_num_batched_tokens)
+
     def _is_stuck(self, now_ns: int) -> bool:
         """Whether requests run and step after step, for a second, none of them got a token, as by no right plan.
 
@@ -218,7 +223,7 @@ class StepControl:
         self._last_work_ns = now_ns
         return True
 
-    def _view(self, now_ns: int, applied: Bounds, desired: Desired) -> StepView:
+    def _view(self, now_ns: int, applied: Bounds) -> StepView:
         scheduler, measurement = self.scheduler, self.measurement
         pool = scheduler.kv_cache_manager.block_pool
         return StepView(
@@ -226,7 +231,7 @@ class StepControl:
             now_ns=now_ns,
             bounds=applied,
             ceilings=self._ceilings,
-            targets=desired.targets,
+            targets=self._control.desired.targets,
             running=scheduler.running,
             prefilling=measurement.ledger.prefilling,
             waiting=scheduler.get_request_counts()[1],
@@ -247,7 +252,7 @@ class StepControl:
 
     def _enforce(self, plan: StepPlan, applied: Bounds) -> None:
         scheduler = self.scheduler
-        cap = max(1, min(plan.max_num_seqs, applied.max_num_seqs))
+        self._cap = cap = max(1, min(plan.max_num_seqs, applied.max_num_seqs))
         if plan.running is not None:
             scheduler.running[:] = plan.running
         running = len(scheduler.running)
@@ -258,15 +263,20 @@ class StepControl:
         parked_decodes = self._park(plan) if plan.parked else 0
         if self._queue is not None:
             self._queue.offer(plan.waiting_first, plan.only_listed)
-        prefilling = len(self.measurement.ledger.prefilling)
-        quantum = self._look_for_prefill(cap, prefilling - (len(self._parked) - parked_decodes))
-        decoding = max(0, running - prefilling - parked_decodes)
-        decodes = 0 if plan.decodes_pause else decoding * self.runtime.decode_tokens
+        decoding = running - len(self.measurement.ledger.prefilling) - parked_decodes
+        decodes = 0 if plan.decodes_pause else max(0, decoding) * self.runtime.decode_tokens
         wanted = min(plan.token_budget, applied.max_num_batched_tokens)
-        granted, opened = self._guard.grant(wanted, decodes, quantum, self._prefill_possible)
-        scheduler.max_num_scheduled_tokens = min(granted, self._boot_budget)
-        if opened:
-            self._opened(f"no prompt token for {PATIENCE_STEPS} steps with room for some; a budget of {granted} tokens")
+        quantum = self._quantum
+        if wanted - decodes < quantum or not self._guard.is_calm or self.runtime.quantum.whole_prompt:
+            head = self._next_admission()
+            quantum = self.runtime.quantum.tokens(self._largest_item, _prompt_left(head))
+            possible = head is not None or self._has_prefilling()
+            wanted, opened = self._guard.grant(wanted, decodes, quantum, possible)
+            if opened:
+                self._opened(
+                    f"no prompt token for {PATIENCE_STEPS} steps with room for some: {wanted} tokens in this one"
+                )
+        scheduler.max_num_scheduled_tokens = min(wanted, self._boot_budget)
         if plan.chunk_tokens:
             self._has_chunk = True
             scheduler.scheduler_config.long_prefill_token_threshold = max(plan.chunk_tokens, quantum)
@@ -282,34 +292,33 @@ class StepControl:
                 track.request.next_decode_eligible_step = _PARKED_STEP
         return decodes
 
-    def _look_for_prefill(self, cap: int, prefilling: int) -> int:
-        """Note whether there is prefill to do as far as the cap goes; the quantum of this step, 0 when there is none."""
+    def _look_for_prefill(self, step: StepInFlight) -> None:
+        """After a step without prefill: say so if some was possible, and tell the guard whether memory was in the way."""
+        head = self._next_admission()
+        if head is None and not self._has_prefilling():
+            return
+        step.flags |= _PREFILL_HELD
         scheduler = self.scheduler
-        has_slot = len(scheduler.running) < cap
-        self._admissible = None
-        if prefilling <= 0 and not has_slot:
-            self._prefill_possible = False
-            return 0
+        prompt = _prompt_left(head)
+        free_tokens = scheduler.kv_cache_manager.block_pool.get_num_free_blocks() * scheduler.block_size
+        needed = max(prompt, self.runtime.quantum.tokens(self._largest_item, prompt))
+        self._guard.progressed(not step.preempted and free_tokens >= needed, 0)
+
+    def _next_admission(self) -> Any:
+        """The request that the step may admit first; None without a free slot, or when nobody is offered."""
+        scheduler = self.scheduler
+        if len(scheduler.running) >= self._cap:
+            return None
         queue = getattr(scheduler, "kv_holding_waiting", None) or scheduler.waiting
         try:
-            head = queue.peek_request()
+            return queue.peek_request()
         except IndexError:
-            head = None
-        if has_slot:
-            self._admissible = head
-        self._prefill_possible = self._admissible is not None or prefilling > 0
-        return self._quantum(head)
+            return None
 
-    def _quantum(self, head: Any) -> int:
-        """The smallest useful chunk; ``head`` is the request that waits first, None when nobody waits."""
-        quantum = self.runtime.quantum
-        return quantum.tokens(self._largest_item, _prompt_left(head) if quantum.whole_prompt else 0)
-
-    def _is_memory_free(self) -> bool:
-        """Whether a step that could have done prefill and did none left blocks for it."""
-        scheduler, head = self.scheduler, self._admissible
-        free_tokens = scheduler.kv_cache_manager.block_pool.get_num_free_blocks() * scheduler.block_size
-        return bool(free_tokens >= max(_prompt_left(head), self._quantum(head)))
+    def _has_prefilling(self) -> bool:
+        """Whether part of a prompt is left to do for a running request that is not parked."""
+        prefilling = self.measurement.ledger.prefilling
+        return len(prefilling) > sum(request.request_id in prefilling for request, _ in self._parked)
 
     def _opened(self, why: str) -> None:
         """A step gets more than was planned so that requests move on: count it, mark it, and say so."""

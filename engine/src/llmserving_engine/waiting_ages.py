@@ -44,9 +44,12 @@ class WaitingAges:
         slots, last, boundary = self._slots, self._boundary, time_ns // SLOT_NS
         if boundary != last:
             if 0 < boundary - last < len(slots):
-                self._overdue += sum(slots.get(slot, 0) for slot in range(last, boundary))
+                for slot in range(last, boundary):
+                    if slot in slots:
+                        self._overdue += slots[slot]
             else:
                 self._overdue = sum(count for slot, count in slots.items() if slot < boundary)
             self._boundary = boundary
-        first = next(iter(slots), None)
-        return self._overdue, None if first is None else first * SLOT_NS
+        for first in slots:
+            return self._overdue, first * SLOT_NS
+        return 0, None
