@@ -25,11 +25,13 @@ class Work:
         hurried_tokens: Tokens of those with a deadline.
         refused: Those of the jobs that the engine passed over when they were offered before (a grammar is being compiled, an
             adapter does not fit). They are last, lest others wait for them, and offered first: they may be taken now.
+        done: Requests met on the way that have nothing left to compute.
     """
 
     jobs: list[Job] = field(default_factory=list)
     hurried_tokens: int = 0
     refused: list[Job] = field(default_factory=list)
+    done: list[Job] = field(default_factory=list)
     _tokens: list[int] = field(default_factory=lambda: [0])
     _pairs: list[float] = field(default_factory=lambda: [0.0])
 

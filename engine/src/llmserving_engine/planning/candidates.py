@@ -1,0 +1,164 @@
+"""Which requests a step may work on, in which order: as far as slots and the KV cache allow.
+
+No work grows with the queue: groups of requests are made one after the other, and only as long as those before did not fill
+the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
+
+from llmserving_engine.planning.admission import EASY, Forecast
+from llmserving_engine.planning.feasible import JUDGED_PER_STEP, Job, Ordering
+from llmserving_engine.planning.lengths import OutputLengths
+from llmserving_engine.planning.pace import Pace
+from llmserving_engine.planning.protocol import StepView
+from llmserving_engine.planning.relegation import Ageing
+from llmserving_engine.planning.sizing import Work
+
+FRONT = 48
+"""Requests that one step may work on."""
+LATE_FRONT = 8
+"""The same of those given up, of those who missed, and of those without a deadline."""
+AGEING_FRONT = 32
+"""Missed requests, oldest first, from which their share is set."""
+AGEING_STEPS = 8
+"""Steps between two settings of that share."""
+LOOKUPS = 4
+"""Requests looked up in the prefix cache in one step, ..."""
+LOOKUP_STEPS = 32
+"""... each again after so many steps."""
+UNKNOWN_RATE = 1e9
+"""Prefill rate before the first model: nobody is given up on a guess."""
+BATCH_FILL = 0.3
+"""Use of the KV cache up to which batch requests are admitted, so that others find room when they come, ..."""
+ROOM_SECONDS = 30.0
+"""... for so long after the last of those others came; then batch requests may fill it."""
+
+_rank = attrgetter("rank")
+
+
+@dataclass(slots=True)
+class Candidates:
+    """Chooses them.
+
+    Attributes:
+        order: Requests without their first token.
+        ageing: Share of those who missed.
+        lengths: How long outputs get.
+        pace: How fast prompts are computed.
+        has_priorities: Whether any request had a priority.
+        room_until: Engine time until which room is kept for requests that are not batch.
+    """
+
+    order: Ordering
+    ageing: Ageing
+    lengths: OutputLengths
+    pace: Pace
+    has_priorities: bool = False
+    room_until: float = 0.0
+
+    def work(self, view: StepView, decodes: int, start: float, ttft: float) -> Work:
+        """Prompt tokens in the order in which they should be computed.
+
+        Args:
+            view: The engine's state.
+            decodes: Requests that decode.
+            start: When the step will begin, engine time in seconds.
+            ttft: Target in seconds.
+        """
+        work = Work()
+        slots = view.bounds.max_num_seqs - len(view.running)
+        blocks = view.kv_blocks_free - 1 - decodes // view.block_size
+        kept_free = (1 - BATCH_FILL) * view.kv_blocks_total if start < self.room_until else 0.0
+        forecast: Forecast | None = None
+        blocked = False
+        lookups = LOOKUPS
+        most = view.bounds.max_num_batched_tokens
+        for job in chain.from_iterable(self._fronts(view.step, start, ttft)):
+            if job.waiting and lookups:
+                lookups -= _look_up(view, job)
+            if job.waiting and (blocked or slots <= 0 or (not job.hurried and blocks < kept_free)):
+                continue
+            tokens = job.work
+            if tokens <= 0:
+                work.done.append(job)
+                continue
+            if job.waiting:
+                need = -(-(job.tokens + 1) // view.block_size)
+                if need > blocks:
+                    blocked = True
+                    continue
+                if view.kv_blocks_free - need < (1 - EASY) * view.kv_blocks_total and not job.resumed:
+                    forecast = forecast or self._forecast(view)
+                    if not forecast.admits(job.tokens):
+                        blocked = True
+                        continue
+                blocks -= need
+                slots -= 1
+            work.add(job, tokens)
+            if work.tokens >= most or len(work.jobs) >= FRONT:
+                break
+        if not decodes and not work.jobs and not work.refused and blocked:
+            self._unblock(work)
+        work.put_refused_last()
+        self.pace.looked(is_blocked=blocked)
+        return work
+
+    def _fronts(self, step: int, start: float, ttft: float) -> Iterator[Sequence[Job]]:
+        """Requests without their first token, group after group."""
+        order, ageing = self.order, self.ageing
+        oldest: list[Job] = []
+        if order.missed_count:
+            if step % AGEING_STEPS == 0:
+                rate = self.pace.served or UNKNOWN_RATE
+                ageing.update(order.missed(AGEING_FRONT), order.missed_tokens, start, rate, ttft)
+            oldest = order.missed(1) if ageing.is_due else []
+        yield order.resumed
+        yield oldest
+        by_deadline = self._by_deadline(oldest)
+        if self.has_priorities:
+            yield sorted(chain.from_iterable(by_deadline), key=_rank)
+        else:
+            yield from by_deadline
+
+    def _by_deadline(self, oldest: Sequence[Job]) -> Iterator[Sequence[Job]]:
+        order = self.order
+        yield order.accepted[:JUDGED_PER_STEP]
+        if order.late_count:
+            yield order.late(LATE_FRONT)
+        if order.missed_count:
+            yield order.missed(LATE_FRONT)[len(oldest) :]
+        if order.unhurried_count:
+            yield order.unhurried(LATE_FRONT)
+
+    def _unblock(self, work: Work) -> None:
+        """Nothing runs and the forecast admits nobody: the first in order is let in alone, whatever it may grow to."""
+        order = self.order
+        for group in (order.resumed, order.accepted, order.late(1), order.missed(1), order.unhurried(1)):
+            for job in group:
+                work.add(job, job.work)
+                return
+
+    def _forecast(self, view: StepView) -> Forecast:
+        prefilling = view.prefilling
+        lives = []
+        for request in view.running:
+            if request.request_id in prefilling:
+                lives.append((0, request.num_tokens))
+            else:
+                computed = request.num_computed_tokens
+                lives.append((computed - request.num_prompt_tokens + 1, computed))
+        return Forecast(view.kv_blocks_total * view.block_size, lives, self.lengths)
+
+
+def _look_up(view: StepView, job: Job) -> bool:
+    """Ask how much of a waiting request is in the prefix cache, unless that was asked a short while ago."""
+    if job.looked_up + LOOKUP_STEPS > view.step:
+        return False
+    job.looked_up = view.step
+    job.cached = view.cached_tokens(job.request)
+    return True

@@ -1,0 +1,54 @@
+"""How fast prompts are computed, and whether the device or memory limits that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PRESSURE_WEIGHT = 0.02
+"""Weight of one step in the share of steps in which memory kept requests out."""
+KV_BOUND = 0.5
+"""From this share on, memory and not the device limits how fast requests are served."""
+FLOW_SECONDS = 4.0
+"""Time over which the rate of prompt tokens is taken."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """Prompt tokens per second.
+
+    Attributes:
+        rate: What steps compute that are full; 0 before the first.
+        flow: What was computed lately, whatever there was to do.
+        pressure: Share of steps in which memory kept requests out.
+    """
+
+    rate: float = 0.0
+    flow: float = 0.0
+    pressure: float = 0.0
+
+    @property
+    def is_memory_bound(self) -> bool:
+        """Whether memory, not the device, limits how fast requests are served."""
+        return self.pressure > KV_BOUND
+
+    @property
+    def served(self) -> float:
+        """Prompt tokens per second that requests can count on: what is computed, or what the KV cache lets in."""
+        if self.is_memory_bound and self.flow > 0:
+            return min(self.rate, self.flow)
+        return self.rate
+
+    def chosen(self, tokens: int, seconds: float, total: int) -> None:
+        """A step of so many of `total` tokens on offer was planned: only one that could not take all of them tells the rate."""
+        if not self.rate:
+            self.rate = tokens / seconds
+        elif tokens < total or tokens >= 256:
+            self.rate += min(1.0, seconds) * (tokens / seconds - self.rate)
+
+    def landed(self, tokens: int, seconds: float) -> None:
+        """A step with so many prompt tokens took so long."""
+        self.flow += min(1.0, seconds / FLOW_SECONDS) * (tokens / seconds - self.flow)
+
+    def looked(self, *, is_blocked: bool) -> None:
+        """Whether memory kept somebody out of the step being planned."""
+        self.pressure += PRESSURE_WEIGHT * (is_blocked - self.pressure)

@@ -1,0 +1,145 @@
+"""How many prompt tokens a step computes, and whether beside the decodes or in a step of their own between two decode steps.
+
+Attention kernels that serve both at once cost more than the two apart, a second step reads the weights once more: whichever
+gets more tokens computed. When requests wait and the running ones can bear it, one long prefill step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmserving_engine.planning.lengths import OutputLengths
+from llmserving_engine.planning.pace import Pace
+from llmserving_engine.planning.probing import Probe
+from llmserving_engine.planning.protocol import StepComposition
+from llmserving_engine.planning.settings import PredictiveSettings
+from llmserving_engine.planning.sizing import Work, largest
+from llmserving_engine.planning.slack import LONGEST_GAP, Stream
+from llmserving_engine.planning.step_model import Trim
+
+LONG_LEAST_TOKENS = 1000
+"""Work that is worth a long step."""
+LONG_LEAST_GAP = 1.5
+"""A step shorter than so many targets is no long one: the next two usual steps compute as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decodes:
+    """The running decodes of the step being planned: how many, and the tokens they attend to."""
+
+    count: int
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the step shall be.
+
+    Attributes:
+        tokens: Prompt tokens.
+        beside_decodes: Whether the decodes get their tokens in the same step.
+        seconds: Predicted duration; 0: unknown.
+    """
+
+    tokens: int = 0
+    beside_decodes: bool = True
+    seconds: float = 0.0
+
+
+class Shaper:
+    """Chooses; knows what steps take."""
+
+    def __init__(self, settings: PredictiveSettings, pace: Pace, stream: Stream, lengths: OutputLengths) -> None:
+        self._settings = settings
+        self._times = Trim(settings.model)
+        self._probe = Probe()
+        self._pace, self._stream, self._lengths = pace, stream, lengths
+        self._last_long = 0
+        self._largest_step = 512
+
+    @property
+    def trim(self) -> float:
+        """What predictions are multiplied by for what was seen since the model was fitted."""
+        return self._times.value
+
+    def configure(self, settings: PredictiveSettings) -> None:
+        """A newly fitted model or other percentiles."""
+        self._settings = settings
+        self._times.adopt(settings.model)
+
+    def landed(self, held: StepComposition, seconds: float) -> None:
+        """A step that held this took so long."""
+        self._largest_step = max(self._largest_step, held.prefill_tokens)
+        self._probe.completed(held.prefill_tokens + held.decode_requests, seconds)
+        self._times.observe(
+            held.prefill_tokens,
+            held.prefill_attention_tokens,
+            held.decode_requests,
+            held.decode_context_tokens,
+            seconds,
+        )
+
+    def choose(self, work: Work, most: int, decodes: Decodes, itl: float, age: float, *, is_behind: bool) -> Choice:
+        """The step.
+
+        Args:
+            work: Prompt tokens on offer.
+            most: Prompt tokens that the bounds allow.
+            decodes: The running decodes.
+            itl: Target in seconds.
+            age: Seconds since the decodes' last tokens when the step begins.
+            is_behind: Whether somebody will miss, or has missed, the first token's target.
+        """
+        total = min(work.tokens, most)
+        if self._times.model is None:  # before the first one: beside the decodes, a budget found by feedback
+            return Choice(max(0, min(work.tokens, self._probe.budget(itl, most))))
+        seconds, pairs = self._times.seconds, work.pairs
+        n, context = decodes.count, decodes.context
+        bare = seconds(0, 0.0, n, context) if n else 0.0
+        if total <= 0:
+            return Choice(seconds=bare)
+
+        def alone(tokens: int) -> float:
+            return seconds(tokens, pairs(tokens), 0, 0)
+
+        def mixed(tokens: int) -> float:
+            return seconds(tokens, pairs(tokens), n, context)
+
+        sure = 1.0 - self._settings.guard(self._times.error)
+        target = itl * sure * (1.0 - self._settings.kv_relief * self._pace.pressure)
+        if not n:
+            tokens = largest(alone, total, target, 0.0) or min(total, 64)
+            self._pace.chosen(tokens, alone(tokens), total)
+            return Choice(tokens, False, alone(tokens))
+        if self._may_be_long(itl, age, min(total, work.hurried_tokens), is_behind=is_behind):
+            limit = self._settings.long_share * sure * LONGEST_GAP * itl - age - bare
+            tokens = largest(alone, min(total, 2 * self._largest_step), limit, bare)
+            if tokens and alone(tokens) > LONG_LEAST_GAP * itl and self._is_bearable():
+                self._last_long = self._stream.decode_steps
+                self._pace.chosen(tokens, alone(tokens), total)
+                return Choice(tokens, False, alone(tokens))
+        apart = largest(alone, total, target - age - bare, bare)
+        beside = largest(mixed, total, target - age, 0.0)
+        if not apart and not beside:
+            return Choice(seconds=bare)
+        is_tie = apart == beside
+        is_apart = bare + alone(apart) < mixed(apart) if is_tie else apart > beside
+        if is_apart:
+            self._pace.chosen(apart, alone(apart) + bare + age, total)
+            return Choice(apart, False, alone(apart))
+        self._pace.chosen(beside, mixed(beside) + age, total)
+        return Choice(beside, True, mixed(beside))
+
+    def _may_be_long(self, itl: float, age: float, total: int, *, is_behind: bool) -> bool:
+        settings = self._settings
+        if settings.long_share <= 0 or age > 0.5 * itl or total < LONG_LEAST_TOKENS:
+            return False
+        if self._pace.is_memory_bound:  # requests that take longer hold their memory longer
+            return False
+        if self._stream.decode_steps - self._last_long < settings.long_spacing / settings.itl_allowance:
+            return False
+        return is_behind or total > settings.long_backlog * self._pace.rate
+
+    def _is_bearable(self) -> bool:
+        settings = self._settings
+        return self._stream.spoiled(settings.itl_allowance, self._lengths, settings.long_harm) <= settings.long_harm
