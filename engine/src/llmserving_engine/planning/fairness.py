@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-SHARE: Final = 0.08
+SHARE: Final = 0.06
 """Share of the longest tenth of the prompts that may be given up; beyond it the next longest go first."""
 MEMORY: Final = 0.005
 """Weight of one long request in that share: a memory of some 200 of them, two thousand requests."""
