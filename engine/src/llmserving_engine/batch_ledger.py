@@ -73,7 +73,7 @@ class BatchLedger:
                 last token is in flight is passed over; its departure names it, so nobody is looked for until then.
         """
         scheduled: dict[str, int] = output.num_scheduled_tokens
-        prefilling = self.prefilling
+        prefilling, tracks = self.prefilling, self._tracks
         self._admit(output, requests, now_ns)
         prefill_tokens = prefill_requests = attention = 0
         chunks: set[str] = set()
@@ -110,8 +110,12 @@ class BatchLedger:
                 self._open = changes
             else:
                 self._name(changes, passed_over(running, output))
-        for request_id in done:
-            self._begin(request_id, prefilling.pop(request_id))
+        for request_id in done:  # their prompt is done: from now on they decode
+            self._decoding += 1
+            self._context += prefilling.pop(request_id).num_computed_tokens
+            track = tracks.get(request_id)
+            if track is not None:
+                track.decoding = True
         return changes
 
     def name_absent(self, running: Sequence[Any]) -> None:
@@ -144,15 +148,16 @@ class BatchLedger:
         self._left = [*left, *self._left]
 
     def _admit(self, output: Any, requests: Mapping[str, Any], now_ns: int) -> None:
+        prefilling, tracks = self.prefilling, self._tracks
         for new in output.scheduled_new_reqs:
-            request = requests[new.req_id]
-            self.prefilling[new.req_id] = request
-            track = self._tracks.get(new.req_id)
+            request_id = new.req_id
+            request = prefilling[request_id] = requests[request_id]
+            track = tracks.get(request_id)
             if track is not None and not track.first_scheduled_ns:
                 track.first_scheduled_ns = now_ns
                 track.cached_tokens = min(new.num_computed_tokens, request.num_prompt_tokens)
         for request_id in output.scheduled_cached_reqs.resumed_req_ids:
-            self.prefilling[request_id] = requests[request_id]
+            prefilling[request_id] = requests[request_id]
 
     def _name(self, step: Changes, requests: Sequence[Any]) -> None:
         """These are all whom the step passed over."""
@@ -164,13 +169,6 @@ class BatchLedger:
                 step.composition.decode_context_tokens -= request.num_computed_tokens
         step.unnamed = 0
         self._open = None
-
-    def _begin(self, request_id: str, request: Any) -> None:
-        track = self._tracks.get(request_id)
-        if track is not None:
-            track.decoding = True
-        self._decoding += 1
-        self._context += request.num_computed_tokens
 
     def _recount(self, running: Sequence[Any]) -> None:
         self._decoding = self._context = 0

@@ -106,9 +106,13 @@ class Measurement:
             engine_outputs: What ``update_from_output`` returned.
             now_ns: When the output came.
         """
-        step = self._landed(output)
-        if step is None:
-            return
+        while True:
+            if not self.in_flight:
+                return
+            step = self.in_flight.popleft()
+            if step.output is output:
+                break
+            self._preempted += step.preempted  # a step that scheduled nothing has no output
         changes, tracker = step.changes, self.tracker
         if changes.unnamed > 0:
             self.ledger.name_absent(self._scheduler.running)
@@ -203,6 +207,7 @@ class Measurement:
             return
         self._settled = finished, len(finished)
         tracker, ledger, sink, planner = self.tracker, self.ledger, self._sink, self._planner
+        is_plain = planner.is_plain
         for request_id in finished:
             departed = tracker.depart(request_id, now_ns)
             if departed is None:  # reported already
@@ -213,16 +218,8 @@ class Measurement:
             for step in self.in_flight:
                 step.changes.drop(request_id)
             sink.request(row)
-            planner.tell(planner.law.departed, track)
-
-    def _landed(self, output: Any) -> StepInFlight | None:
-        """The step whose output came; those before it got none, for they scheduled nothing."""
-        while self.in_flight:
-            step = self.in_flight.popleft()
-            if step.output is output:
-                return step
-            self._preempted += step.preempted
-        return None
+            if not is_plain:
+                planner.tell(planner.law.departed, track)
 
     def _postpone(self, left: list[str]) -> None:
         if self.in_flight:

@@ -84,7 +84,7 @@ class RequestTracker:
         track = self.tracks.pop(request_id, None)
         if track is None:
             return None
-        self._leave_stream(track, self._log.count)
+        self._leave_stream(track)
         request = track.request
         first = track.first_token_ns
         if not first and track.request_class is not _BATCH:
@@ -126,7 +126,7 @@ class RequestTracker:
         for request_id in left:
             track = tracks.get(request_id)
             if track is not None and track.stream_start >= 0:
-                self._leave_stream(track, log.count)
+                self._leave_stream(track)
                 track.last_token_ns = last_ns
         gap_ns = now_ns - last_ns
         self.last_output_ns = now_ns
@@ -160,16 +160,18 @@ class RequestTracker:
             counts[bucket] = counts.get(bucket, 0) + 1
         return list(gaps.items()), list(firsts.items()), list(batch_gaps.items()), list(batch_firsts.items())
 
-    def _leave_stream(self, track: Track, end: int) -> None:
-        """Settle a request's stream, which had the log's entries from its start up to ``end``."""
-        if track.stream_start < 0:
+    def _leave_stream(self, track: Track) -> None:
+        """Settle a request's stream, which had the log's entries from its start on."""
+        log, start = self._log, track.stream_start
+        if start < 0:
             return
-        track.gaps += end - track.stream_start
-        track.gaps_over_target += self._log.over - track.stream_over
-        longest_ns = self._log.longest_since(track.stream_start)
+        track.gaps += log.count - start
+        track.gaps_over_target += log.over - track.stream_over
+        longest_ns = log.longest_since(start)
         track.max_gap_ns = max(track.max_gap_ns, longest_ns)
         track.stream_start = -1
-        self._batch_streaming -= track.request_class is _BATCH
+        if track.request_class is _BATCH:
+            self._batch_streaming -= 1
 
     # Requests without a first token
 

@@ -179,3 +179,50 @@ def test_waiting_past_the_target_is_overdue_until_the_first_token(engine):
     assert sim.rows.steps[-1].overdue_waiting == 0
     sim.run()
     assert sim.rows.steps[-1].oldest_waiting_ns == 0
+
+
+class Telling(BoundsOnly):
+    """The bounds with a model of its own."""
+
+    name = "telling"
+
+    def plan(self, view):
+        return StepPlan(view.bounds.max_num_seqs, 190, predicted_ns=12_345, held=3, trim=1.25)
+
+
+def test_every_field_of_a_steps_row_says_what_its_name_does(engine, monkeypatch):
+    """Rows are made by position: no two fields that could be taken for each other are equal here."""
+    monkeypatch.setitem(registry.PLANNERS, "telling", lambda parameters: Telling())
+    sim = engine(kv_blocks=500)
+    sim.patch(planner={"name": "telling"})
+    sim.patch(max_num_seqs=9, max_num_batched_tokens=200, targets={"ttft_seconds": 0.02, "itl_seconds": 0.05})
+    for _ in range(8):
+        sim.add(prompt=20, output=60)
+    while len(sim.scheduler.running) < 8 or sim.live.measurement.ledger.prefilling:
+        sim.step()
+    for _ in range(10):
+        sim.step()
+    late = [sim.add(prompt=30, output=20) for _ in range(7)]
+    sim.clock.now_ns += 30_000_000
+    sim.abort(late.pop())
+    blocks = sim.scheduler.kv_cache_manager.block_pool
+    scheduled_ns = sim.clock.now_ns
+    tokens = sim.step().num_scheduled_tokens
+    number = sim.control.progress.step
+    taken, total = blocks.num_gpu_blocks - 1 - blocks.get_num_free_blocks(), blocks.num_gpu_blocks - 1
+    while sim.rows.steps[-1].step < number:
+        sim.step()
+    row = sim.rows.steps[-1]
+    assert (row.step, row.scheduled_ns, row.completed_ns) == (number, scheduled_ns, sim.clock.now_ns)
+    assert (row.duration_ns, row.padded_tokens, row.flags) == (sim.step_ns, 0, 0)
+    assert (row.prefill_requests, row.prefill_tokens) == (1, tokens[late[0]])
+    assert (row.decode_requests, row.decode_tokens) == (8, 8)
+    assert (row.decode_context_tokens, row.prefill_attention_tokens) == (sim.contexts[row.step - 1], 30 * 30 // 2)
+    assert (row.running, row.waiting, row.overdue_waiting) == (9, 5, 5)
+    assert (row.preempted, row.held, row.predicted_ns, row.trim) == (0, 3, 12_345, 1.25)
+    assert sum(one.finished for one in sim.rows.steps) == len(sim.rows.requests) == 1
+    assert (row.kv_blocks_used, row.kv_blocks_total) == (taken, total)
+    assert (row.max_num_seqs, row.max_num_batched_tokens, row.token_budget, row.operation_id) == (9, 200, 190, 2)
+    assert 30_000_000 < row.oldest_waiting_ns < 60_000_000
+    assert [count for _, count in row.gaps] == [8]
+    assert [count for _, count in row.first_tokens] == [1]

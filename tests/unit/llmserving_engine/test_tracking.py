@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmserving_engine.bounds import Targets
-from llmserving_engine.telemetry import Outcome
+from llmserving_engine.telemetry import Outcome, RequestClass
 from llmserving_engine.tracking import GapLog, RequestTracker
 
 WALL = 10**18
@@ -107,3 +107,39 @@ def test_requests_without_a_token_for_longer_than_the_target_are_overdue_all_at_
     assert tracker.overdue(210 * MILLISECOND)[0] == 0
     tracker.set_targets(Targets())
     assert tracker.overdue(10**12)[0] == 0
+
+
+def test_every_field_of_a_requests_row_says_what_its_name_does():
+    """Rows are made by position: no two fields that could be taken for each other are equal here."""
+    tracker = RequestTracker()
+    tracker.set_targets(Targets(itl_ns=50 * MILLISECOND))
+    leaving = request("a", status="FINISHED_ABORTED")
+    leaving.priority = -4
+    leaving.sampling_params = SimpleNamespace(extra_args={"llmserving_class": "other"})
+    track = tracker.arrive(leaving, 10 * MILLISECOND, WALL)
+    assert track is not None
+    track.first_scheduled_ns, track.cached_tokens = 30 * MILLISECOND, 5
+    track.preemptions, track.relegated = 6, True
+    tracker.outputs(["a"], [], 1, 80 * MILLISECOND)
+    for now in (100, 180, 190):
+        tracker.outputs([], [], 1, now * MILLISECOND)
+    departed = tracker.depart("a", 200 * MILLISECOND)
+    assert departed is not None
+    assert departed[1]._asdict() == {
+        "outcome": Outcome.ABORTED,
+        "arrival_ns": 10 * MILLISECOND,
+        "finished_ns": 200 * MILLISECOND,
+        "prompt_tokens": 7,
+        "cached_tokens": 5,
+        "output_tokens": 3,
+        "gaps": 3,
+        "gaps_over_target": 1,
+        "preemptions": 6,
+        "priority": -4,
+        "relegated": True,
+        "request_class": RequestClass.UNKNOWN,
+        "ttft_seconds": 0.07,
+        "e2e_seconds": 0.19,
+        "queue_seconds": 0.02,
+        "max_gap_seconds": 0.08,
+    }
