@@ -40,7 +40,7 @@ class Setup:
 
 
 _LAW_CEILINGS = Ceilings(512, 8192)
-"""Ceilings of engines under a law: the limits of the resource's `batching` in the documentation's example."""
+"""Ceilings of engines under a law where none are named: the limits of the resource's `batching` in the documentation's example."""
 
 
 def _default(argument: str) -> Setup:
@@ -49,22 +49,25 @@ def _default(argument: str) -> Setup:
 
 
 def _static(argument: str) -> Setup:
+    return Setup(_ceilings("static", argument))
+
+
+def _ceilings(name: str, argument: str) -> Ceilings:
     match = re.fullmatch(r"(\d+)x(\d+)", argument)
     if not match:
-        raise PolicyError(f"policy static:{argument}: should be static:SEQSxTOKENS, for example static:256x2048")
+        raise PolicyError(f"policy {name}:{argument}: should be {name}:SEQSxTOKENS, for example {name}:256x2048")
     seqs, tokens = int(match[1]), int(match[2])
     if seqs < 1 or tokens < seqs:
         raise PolicyError(
-            f"policy static:{argument}: vLLM wants at least one sequence and no fewer tokens than sequences; "
-            f"static:{max(1, tokens)}x{max(1, tokens)} is the most for {tokens} tokens"
+            f"policy {name}:{argument}: vLLM wants at least one sequence and no fewer tokens than sequences; "
+            f"{name}:{max(1, tokens)}x{max(1, tokens)} is the most for {tokens} tokens"
         )
-    return Setup(Ceilings(seqs, tokens))
+    return Ceilings(seqs, tokens)
 
 
 def _law(name: str) -> Callable[[str], Setup]:
     def make(argument: str) -> Setup:
-        _no_argument(name, argument)
-        return Setup(_LAW_CEILINGS, law=name)
+        return Setup(_ceilings(name, argument) if argument else _LAW_CEILINGS, law=name)
 
     return make
 

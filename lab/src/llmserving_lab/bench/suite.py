@@ -100,7 +100,13 @@ def full_suite(profiles: Sequence[str] = ()) -> tuple[Cell, ...]:
         replace(other, name="ttft-5s", ttft=5.0),
         replace(other, name="h200-qwen3-8b", device="h200-qwen3-8b", kv_tokens=None),
         replace(other, name="h200-qwen3-8b-kv-tenth", device="h200-qwen3-8b", kv_tokens=_KV_TOKENS // 10),
-        replace(other, name="rtx4090-llama-3.1-8b", device="rtx4090-llama-3.1-8b", kv_tokens=None),
+        replace(
+            other,
+            name="rtx4090-llama-3.1-8b",
+            device="rtx4090-llama-3.1-8b",
+            kv_tokens=None,
+            policies=(*other.policies, "predictive:64x512"),  # on a small card the ceilings decide how much KV is left
+        ),
         *(replace(other, name=Path(profile).name, device=profile, kv_tokens=None) for profile in profiles),
         replace(other, name="oracle-step-times", policies=("default", "predictive", "oracle")),
         replace(other, name="harder-device", harder=("noise", "graphs"), policies=(*other.policies, "oracle")),

@@ -22,6 +22,8 @@ from llmserving_lab.bench.policies import PolicyError, setup_of
         (["--policies", "magic"], "policy 'magic' is not known; known are default, static"),
         (["--policies", "static:512x64"], "no fewer tokens than sequences"),
         (["--policies", "static:many"], "should be static:SEQSxTOKENS"),
+        (["--policies", "predictive:512x64"], "predictive:64x64 is the most for 64 tokens"),
+        (["--policies", "predictive:many"], "should be predictive:SEQSxTOKENS"),
         (["--policies", "default:3"], "default takes no argument"),
         (["--sla-edit", "60s:speed=3"], "should be TIME:ttft=…,itl=…"),
         (["--sla-edit", "60s:itl"], "--sla-edit 60s:itl: should be TIME:ttft=…,itl=…"),
@@ -52,6 +54,13 @@ def test_a_static_policy_names_its_bounds() -> None:
     ceilings = setup_of("static:256x640").ceilings
     assert ceilings is not None
     assert (ceilings.max_num_seqs, ceilings.max_num_batched_tokens) == (256, 640)
+
+
+def test_a_law_may_run_under_other_ceilings() -> None:
+    usual, small = setup_of("predictive"), setup_of("predictive:64x512")
+    assert usual.law == small.law == "predictive"
+    assert usual.ceilings != small.ceilings
+    assert small.ceilings == setup_of("static:64x512").ceilings
 
 
 def test_a_planner_needs_its_name() -> None:
