@@ -79,6 +79,15 @@ def test_a_step_comes_back_as_written_with_all_its_latencies(tmp_path, row):
     assert [pair for record in batch for pair in record.first_tokens] == row.batch_first_tokens
 
 
+@pytest.mark.parametrize("field", ["gaps", "first_tokens", "batch_gaps", "batch_first_tokens"])
+def test_more_latencies_of_one_bucket_than_a_pair_can_count_are_written_as_far_as_it_can(tmp_path, field):
+    writer = RingWriter(tmp_path / "ring", 1, capacity=16)
+    writer.step(step_row(**{field: [(7, 70_000)]}))
+    *_, last = records((tmp_path / "ring").read_bytes()).values()
+    writer.close()
+    assert getattr(last, field.removeprefix("batch_")) == ((7, 65_535),)
+
+
 @given(request_rows)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_a_request_comes_back_as_written(tmp_path, row):

@@ -96,7 +96,7 @@ class RingWriter:
         for bucket, count in gaps:
             numbers += bucket, min(_U16, count)
         for bucket, count in firsts:
-            numbers += bucket, count
+            numbers += bucket, min(_U16, count)
         body = _FIRST_BODY + self._written % self._capacity * RECORD_SIZE
         self._words[body // _WORD - 1] = 0  # until the record is whole
         _STEP[len(numbers) // 2].pack_into(self._map, body, KIND_STEP, *fields, len(gaps), len(firsts), *numbers)
