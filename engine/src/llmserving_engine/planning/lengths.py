@@ -30,7 +30,6 @@ class OutputLengths:
     """
 
     _ended: list[float] = field(default_factory=lambda: [0.0] * len(EDGES))
-    _passed: list[float] = field(default_factory=lambda: [0.0] * len(EDGES))
     _survival: list[float] = field(default_factory=list)
     _remaining: list[float] = field(default_factory=list)
     finished: int = 0

@@ -109,26 +109,30 @@ class Shaper:
         target = itl * sure * (1.0 - self._settings.kv_relief * self._pace.pressure)
         if not n:
             tokens = largest(alone, total, target, 0.0) or min(total, 64)
-            self._pace.chosen(tokens, alone(tokens), total)
-            return Choice(tokens, False, alone(tokens))
+            taken = alone(tokens)
+            self._pace.chosen(tokens, taken, total)
+            return Choice(tokens, False, taken)
         if self._may_be_long(itl, age, min(total, work.hurried_tokens), is_behind=is_behind):
             limit = self._settings.long_share * sure * LONGEST_GAP * itl - age - bare
             tokens = largest(alone, min(total, 2 * self._largest_step), limit, bare)
-            if tokens and alone(tokens) > LONG_LEAST_GAP * itl and self._is_bearable():
+            taken = alone(tokens) if tokens else 0.0
+            if taken > LONG_LEAST_GAP * itl and self._is_bearable():
                 self._last_long = self._stream.decode_steps
-                self._pace.chosen(tokens, alone(tokens), total)
-                return Choice(tokens, False, alone(tokens))
+                self._pace.chosen(tokens, taken, total)
+                return Choice(tokens, False, taken)
         apart = largest(alone, total, target - age - bare, bare)
         beside = largest(mixed, total, target - age, 0.0)
         if not apart and not beside:
             return Choice(seconds=bare)
+        taken_apart = alone(apart) if apart >= beside else 0.0
+        taken_beside = mixed(beside) if beside >= apart else 0.0
         is_tie = apart == beside
-        is_apart = bare + alone(apart) < mixed(apart) if is_tie else apart > beside
+        is_apart = bare + taken_apart < taken_beside if is_tie else apart > beside
         if is_apart:
-            self._pace.chosen(apart, alone(apart) + bare + age, total)
-            return Choice(apart, False, alone(apart))
-        self._pace.chosen(beside, mixed(beside) + age, total)
-        return Choice(beside, True, mixed(beside))
+            self._pace.chosen(apart, taken_apart + bare + age, total)
+            return Choice(apart, False, taken_apart)
+        self._pace.chosen(beside, taken_beside + age, total)
+        return Choice(beside, True, taken_beside)
 
     def _may_be_long(self, itl: float, age: float, total: int, *, is_behind: bool) -> bool:
         settings = self._settings
