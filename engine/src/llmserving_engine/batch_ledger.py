@@ -151,13 +151,17 @@ class BatchLedger:
         prefilling, tracks = self.prefilling, self._tracks
         for new in output.scheduled_new_reqs:
             request_id = new.req_id
-            request = prefilling[request_id] = requests[request_id]
+            request = requests.get(request_id)
+            if request is None:  # aborted since
+                continue
+            prefilling[request_id] = request
             track = tracks.get(request_id)
             if track is not None and not track.first_scheduled_ns:
                 track.first_scheduled_ns = now_ns
                 track.cached_tokens = min(new.num_computed_tokens, request.num_prompt_tokens)
         for request_id in output.scheduled_cached_reqs.resumed_req_ids:
-            prefilling[request_id] = requests[request_id]
+            if request_id in requests:
+                prefilling[request_id] = requests[request_id]
 
     def _name(self, step: Changes, requests: Sequence[Any]) -> None:
         """These are all whom the step passed over."""

@@ -1,56 +1,32 @@
-"""Measurement around each step: what was scheduled, how long it took, who got output and who left; one row for each."""
+"""Measurement around each step: what was scheduled, how long it took, who got output and who left."""
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Any, Final
 
 from llmserving_engine.batch_ledger import BatchLedger, Changes
-from llmserving_engine.bounds import Bounds
 from llmserving_engine.planning.protocol import StepComposition, StepDone, StepPlan, Track
 from llmserving_engine.planning.slot import PlannerSlot
+from llmserving_engine.reporting import MeasuredStep, Reporter
 from llmserving_engine.runtime import Runtime
-from llmserving_engine.telemetry import StepRow
-from llmserving_engine.tracking import NOTHING, RequestTracker
+from llmserving_engine.tracking import RequestTracker
 
 _QUIET_NS: Final = 100_000_000
 """A step that scheduled nothing is reported at most this often."""
 
 
-@dataclass(slots=True)
-class StepInFlight:
-    """A step whose output has not come: what it does, and how things stood right after ``schedule()``."""
-
-    output: Any
-    """vLLM's ``SchedulerOutput``."""
-    changes: Changes
-    plan: StepPlan
-    number: int
-    flags: int
-    """``StepFlag`` bits."""
-    scheduled_ns: int
-    running: int
-    waiting: int
-    preempted: int
-    kv_blocks_used: int
-    bounds: Bounds
-    budget: int
-    operation_id: int
-
-
 class Measurement:
-    """Rows and heartbeat of one scheduler; used by the engine's thread alone."""
+    """Latencies and heartbeat of one scheduler; used by the engine's thread alone."""
 
     def __init__(self, scheduler: Any, runtime: Runtime, planner: PlannerSlot) -> None:
         self.tracker = RequestTracker()
         self.ledger = BatchLedger(self.tracker.tracks, is_speculative=runtime.decode_tokens > 1)
-        self.in_flight: deque[StepInFlight] = deque()
+        self.in_flight: deque[MeasuredStep] = deque()
         self.last_completed_ns = 0
         self._scheduler = scheduler
         self._block_pool = scheduler.kv_cache_manager.block_pool
         self._kv_blocks = self._block_pool.num_gpu_blocks - 1  # the null block serves no request
-        self._sink = runtime.sink
+        self._reporter = Reporter(self.tracker, runtime.sink, self._kv_blocks)
         self._heartbeat = runtime.heartbeat
-        self._control = runtime.control
         self._keeper = runtime.control.progress.applied
         self._planner = planner
         self._missed: set[str] = set()  # scheduled, but without output when it was due
@@ -59,7 +35,9 @@ class Measurement:
         self._finished = 0
         self._last_row_ns = 0
 
-    def scheduled(self, output: Any, plan: StepPlan, number: int, flags: int, budget: int, now_ns: int) -> StepInFlight:
+    def scheduled(
+        self, output: Any, plan: StepPlan, number: int, flags: int, budget: int, operation_id: int, now_ns: int
+    ) -> MeasuredStep:
         """Note a step just scheduled, whose ``flags`` may still be added to.
 
         Args:
@@ -68,6 +46,7 @@ class Measurement:
             number: Number of the step.
             flags: ``StepFlag`` bits known so far.
             budget: The token budget it had.
+            operation_id: The last change of the control API that was taken over.
             now_ns: When ``schedule()`` returned.
         """
         scheduler = self._scheduler
@@ -79,7 +58,7 @@ class Measurement:
             )
         else:
             changes = Changes({}, StepComposition(), set(), [], [], 0)
-        step = StepInFlight(
+        step = MeasuredStep(
             output,
             changes,
             plan,
@@ -87,33 +66,27 @@ class Measurement:
             flags,
             now_ns,
             len(running),
-            scheduler.get_request_counts()[1],
             self._preempted,
-            self._kv_blocks - self._block_pool.get_num_free_blocks(),
             self._keeper.applied,
             budget,
-            self._control.desired.operation_id,
+            operation_id,
         )
         self._preempted = 0
         self.in_flight.append(step)
         return step
 
     def completed(self, output: Any, engine_outputs: dict[int, Any], now_ns: int) -> None:
-        """Count the latencies of a step whose output came, and report it.
+        """Count the latencies of a step whose output came, and note what is to be reported of it.
 
         Args:
             output: The step's ``SchedulerOutput``.
             engine_outputs: What ``update_from_output`` returned.
             now_ns: When the output came.
         """
-        while True:
-            if not self.in_flight:
-                return
-            step = self.in_flight.popleft()
-            if step.output is output:
-                break
-            self._preempted += step.preempted  # a step that scheduled nothing has no output
-        changes, tracker = step.changes, self.tracker
+        step = self._landed(output)
+        if step is None:
+            return
+        changes = step.changes
         if changes.unnamed > 0:
             self.ledger.name_absent(self._scheduler.running)
         composition = changes.composition
@@ -124,65 +97,33 @@ class Measurement:
         if delivered != changes.count or self._missed:
             self._reconcile(changes, engine_outputs)
         if changes.count:
-            gaps, firsts, batch_gaps, batch_firsts = tracker.outputs(
-                changes.joined, changes.left, changes.count, now_ns
-            )
-        else:
-            gaps, firsts, batch_gaps, batch_firsts = NOTHING
-            if changes.left:
-                self._postpone(changes.left)
-        duration_ns = 0
+            step.latencies = self.tracker.outputs(changes.joined, changes.left, changes.count, now_ns)
+        elif changes.left:
+            self._postpone(changes.left)
         is_busy = output.total_num_scheduled_tokens > 0
         if is_busy:
-            duration_ns = max(0, now_ns - max(step.scheduled_ns, self.last_completed_ns))
+            step.duration_ns = max(0, now_ns - max(step.scheduled_ns, self.last_completed_ns))
             self.last_completed_ns = now_ns
-            self._heartbeat.step(duration_ns)
+            self._heartbeat.step(step.duration_ns)
         self.settle_departures(now_ns)
         if not is_busy and now_ns - self._last_row_ns < _QUIET_NS:
             self._preempted += step.preempted
-            return
-        self._last_row_ns = now_ns
-        overdue, oldest_ns = tracker.overdue(now_ns)
-        plan, bounds = step.plan, step.bounds
-        self._sink.step(
-            StepRow(
-                step.flags,
-                step.number,
-                step.scheduled_ns,
-                now_ns,
-                duration_ns,
-                composition.prefill_tokens,
-                composition.decode_tokens,
-                composition.prefill_requests,
-                composition.decode_requests,
-                composition.decode_context_tokens,
-                composition.prefill_attention_tokens,
-                0,  # padded_tokens: unknown
-                step.running,
-                step.waiting,
-                overdue,
-                self._finished,
-                step.preempted,
-                step.kv_blocks_used,
-                self._kv_blocks,
-                bounds.max_num_seqs,
-                bounds.max_num_batched_tokens,
-                step.budget,
-                max(0, plan.held),
-                oldest_ns,
-                max(0, plan.predicted_ns),
-                step.operation_id,
-                plan.trim,
-                gaps,
-                firsts,
-                batch_gaps,
-                batch_firsts,
-            )
-        )
-        self._finished = 0
+        else:
+            step.completed_ns = self._last_row_ns = now_ns
+            step.finished, self._finished = self._finished, 0
+            self._reporter.completed(step)
         if is_busy and not self._planner.is_plain:
-            done = StepDone(step.number, composition, step.scheduled_ns, now_ns, duration_ns, max(0, plan.predicted_ns))
+            predicted_ns = max(0, step.plan.predicted_ns)
+            done = StepDone(step.number, composition, step.scheduled_ns, now_ns, step.duration_ns, predicted_ns)
             self._planner.tell(self._planner.law.completed, done)
+        if not self._scheduler.running:  # no step may follow
+            self._reporter.write()
+
+    def on_device(self) -> None:
+        """The device has the step that was just scheduled: time for what nobody waits for."""
+        if self.in_flight:
+            self._look(self.in_flight[-1])
+        self._reporter.write()
 
     def arrived(self, request: Any, now_ns: int, wall_ns: int) -> Track | None:
         """A request was added; its track, None for a further chunk of a streaming session."""
@@ -200,26 +141,41 @@ class Measurement:
             self._planner.tell(self._planner.law.preempted, track)
 
     def settle_departures(self, now_ns: int) -> None:
-        """Report the requests in the scheduler's ``finished_req_ids`` that left since the last look."""
+        """Take note of the requests in the scheduler's ``finished_req_ids`` that left since the last look."""
         finished = self._scheduler.finished_req_ids
         seen, count = self._settled
         if len(finished) == (count if finished is seen else 0):
             return
         self._settled = finished, len(finished)
-        tracker, ledger, sink, planner = self.tracker, self.ledger, self._sink, self._planner
+        tracker, ledger, planner, departed = self.tracker, self.ledger, self._planner, self._reporter.departed
         is_plain = planner.is_plain
         for request_id in finished:
-            departed = tracker.depart(request_id, now_ns)
-            if departed is None:  # reported already
+            track = tracker.depart(request_id)
+            if track is None:  # noted already
                 continue
-            track, row = departed
             self._finished += 1
             ledger.ceased(track, track.request.num_computed_tokens, is_preempted=False)
             for step in self.in_flight:
                 step.changes.drop(request_id)
-            sink.request(row)
+            departed.append((track, now_ns))
             if not is_plain:
                 planner.tell(planner.law.departed, track)
+
+    def _landed(self, output: Any) -> MeasuredStep | None:
+        """The step whose output came."""
+        while self.in_flight:
+            step = self.in_flight.popleft()
+            if step.output is output:
+                if step.waiting < 0:  # the engine did not say that the device has it
+                    self._look(step)
+                return step
+            self._preempted += step.preempted  # a step that scheduled nothing has no output
+        return None
+
+    def _look(self, step: MeasuredStep) -> None:
+        """See how things stand after a step was scheduled."""
+        step.waiting = self._scheduler.get_request_counts()[1]
+        step.kv_blocks_used = self._kv_blocks - self._block_pool.get_num_free_blocks()
 
     def _postpone(self, left: list[str]) -> None:
         if self.in_flight:

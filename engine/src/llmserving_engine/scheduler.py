@@ -54,7 +54,7 @@ class LiveScheduler:
     def update_from_output(
         self, scheduler_output: "SchedulerOutput", model_runner_output: "ModelRunnerOutput", *args: Any, **kwargs: Any
     ) -> dict[int, Any]:
-        """The output of a step: let vLLM take it, count latencies, report."""
+        """The output of a step: let vLLM take it, count latencies."""
         live = self.live
         if live is not None:
             self._guarded(live.before_update)
@@ -64,6 +64,13 @@ class LiveScheduler:
         if live is not None:
             self._guarded(live.after_update, scheduler_output, outputs)
         return outputs
+
+    def get_grammar_bitmask(self, *args: Any, **kwargs: Any) -> Any:
+        """Asked for each step once the device has begun to compute it (``EngineCore.step``)."""
+        bitmask = super().get_grammar_bitmask(*args, **kwargs)  # type: ignore[misc]
+        if self.live is not None:
+            self._guarded(self.live.on_device)
+        return bitmask
 
     def add_request(self, request: "Request", *args: Any, **kwargs: Any) -> None:
         """A request arrives."""

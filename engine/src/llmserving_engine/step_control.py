@@ -15,9 +15,10 @@ from typing import Any, Final
 from llmserving_engine.bounds import Bounds
 from llmserving_engine.budget import PATIENCE_STEPS, PrefillGuard
 from llmserving_engine.control import MODE_OBSERVE
-from llmserving_engine.measurement import Measurement, StepInFlight
+from llmserving_engine.measurement import Measurement
 from llmserving_engine.planning.protocol import StepPlan, StepView
 from llmserving_engine.planning.slot import PlannerSlot
+from llmserving_engine.reporting import MeasuredStep
 from llmserving_engine.runtime import Gate, Runtime
 from llmserving_engine.telemetry import StepFlag
 from llmserving_engine.waiting_queue import OrderedQueue
@@ -68,9 +69,11 @@ class StepControl:
         self._revision = -1
         self._valid_until_ns = 0
         self._standing_flags = 0
+        self._operation_id = 0
         # of the step being scheduled
         self._plan = StepPlan(self._ceilings.max_num_seqs, self._ceilings.max_num_batched_tokens)
         self._flags = 0
+        self._scheduled: tuple[Any, int] | None = None  # its output and time, until noted
         self._cap = 0
         self._has_chunk = False
 
@@ -78,6 +81,7 @@ class StepControl:
 
     def before_schedule(self) -> None:
         """Bring bounds, plan and order into the scheduler."""
+        self._note()
         now_ns = self._now_ns()
         measurement = self.measurement
         self._heartbeat.last_ns = now_ns
@@ -100,40 +104,24 @@ class StepControl:
         self._enforce(self._plan, applied)
 
     def after_schedule(self, output: Any) -> None:
-        """Note what was scheduled, and take back what holds for one step only."""
-        scheduler = self.scheduler
-        now_ns = self._now_ns()
-        step = self.measurement.scheduled(
-            output, self._plan, self._step, self._flags, scheduler.max_num_scheduled_tokens, now_ns
-        )
-        tokens, running = output.total_num_scheduled_tokens, step.running
-        if tokens or not running:
-            self._last_work_ns = now_ns
-            self._empty_steps = 0
-        else:
-            self._empty_steps += 1
-        self._progress.running = running
-        if self._flags & _OBSERVE_ONLY:
-            return
-        keeper = self._keeper
-        if keeper.effective is not keeper.applied:
-            keeper.observe(running, tokens)
-        if not step.changes.composition.prefill_tokens:
-            self._look_for_prefill(step)
-        elif not self._guard.is_calm:
-            self._guard.progressed(True, step.changes.composition.prefill_tokens)
-        if running > step.bounds.max_num_seqs:
-            step.flags |= _DRAINING
-        if self._parked or self._queue is not None or self._has_chunk:
-            self.restore()
+        """Keep vLLM's ``SchedulerOutput``, to be noted once the device has it."""
+        self._scheduled = output, self._now_ns()
+        if getattr(output, "pending_structured_output_tokens", False):
+            self._note()  # requests may be aborted before the device has it
+
+    def on_device(self) -> None:
+        """The device has the step that was just scheduled: time for what nobody waits for."""
+        self._note()
+        self.measurement.on_device()
 
     def before_update(self) -> None:
         """A step's output came: note the time, and who left before it."""
+        self._note()
         self._update_ns = self._heartbeat.last_ns = now_ns = self._now_ns()
         self.measurement.settle_departures(now_ns)
 
     def after_update(self, output: Any, engine_outputs: dict[int, Any]) -> None:
-        """Report the step whose results came: its ``SchedulerOutput`` and what ``update_from_output`` returned."""
+        """Count the step whose results came: its ``SchedulerOutput`` and what ``update_from_output`` returned."""
         self.measurement.completed(output, engine_outputs, self._update_ns)
         self._progress.running = len(self.scheduler.running)
 
@@ -150,6 +138,7 @@ class StepControl:
 
     def preempted(self, request: Any, computed_tokens: int) -> None:
         """A running request lost its blocks, which held ``computed_tokens``."""
+        self._note()
         self.measurement.preempted(request, computed_tokens)
 
     def restore(self) -> None:
@@ -197,6 +186,7 @@ class StepControl:
             self._valid_until_ns = _NEVER
             return
         desired = control.desired
+        self._operation_id = desired.operation_id
         tracker = self.measurement.tracker
         tracker.set_targets(desired.targets)
         planner.refresh(tracker.tracks)
@@ -292,7 +282,42 @@ class StepControl:
                 track.request.next_decode_eligible_step = _PARKED_STEP
         return decodes
 
-    def _look_for_prefill(self, step: StepInFlight) -> None:
+    def _note(self) -> None:
+        """Note what was scheduled, unless that is done: ``EngineCore`` need not say that the device has an empty step."""
+        if self._scheduled is None:
+            return
+        (output, now_ns), self._scheduled = self._scheduled, None
+        step = self.measurement.scheduled(
+            output,
+            self._plan,
+            self._step,
+            self._flags,
+            self.scheduler.max_num_scheduled_tokens,
+            self._operation_id,
+            now_ns,
+        )
+        tokens, running = output.total_num_scheduled_tokens, step.running
+        if tokens or not running:
+            self._last_work_ns = now_ns
+            self._empty_steps = 0
+        else:
+            self._empty_steps += 1
+        self._progress.running = running
+        if self._flags & _OBSERVE_ONLY:
+            return
+        keeper = self._keeper
+        if keeper.effective is not keeper.applied:
+            keeper.observe(running, tokens)
+        if not step.changes.composition.prefill_tokens:
+            self._look_for_prefill(step)
+        elif not self._guard.is_calm:
+            self._guard.progressed(True, step.changes.composition.prefill_tokens)
+        if running > step.bounds.max_num_seqs:
+            step.flags |= _DRAINING
+        if self._parked or self._queue is not None or self._has_chunk:
+            self.restore()
+
+    def _look_for_prefill(self, step: MeasuredStep) -> None:
         """After a step without prefill: say so if some was possible, and tell the guard whether memory was in the way."""
         head = self._next_admission()
         if head is None and not self._has_prefilling():

@@ -8,24 +8,34 @@ and for each request only where its uninterrupted stream of outputs began. Reque
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from llmserving_engine.bounds import Targets
 from llmserving_engine.classes import class_of
-from llmserving_engine.latency import bucket_of
 from llmserving_engine.planning.protocol import Track
-from llmserving_engine.telemetry import Outcome, Pairs, RequestClass, RequestRow
+from llmserving_engine.telemetry import RequestClass
 from llmserving_engine.waiting_ages import WaitingAges
 
-_OUTCOMES: Final = {"FINISHED_ABORTED": Outcome.ABORTED, "FINISHED_ERROR": Outcome.FAILED}
 _BATCH: Final = RequestClass.BATCH
 _MAX_AGE_NS: Final = 3600 * 10**9
 """A request stamped earlier than this had a wrong clock."""
 
 
-Latencies = tuple[Pairs, Pairs, Pairs, Pairs]
-"""What a step's outputs add to the histograms: gaps that ended and times to first token, then both of batch requests."""
-NOTHING: Final[Latencies] = (), (), (), ()
+@dataclass(slots=True)
+class Latencies:
+    """What the outputs of a step add to the histograms, in nanoseconds; each also for batch requests, kept apart."""
+
+    gap_ns: int = 0
+    """The gap that ended for each request of the stream."""
+    streaming: int = 0
+    """How many had it, without batch requests."""
+    batch_streaming: int = 0
+    gaps: list[int] = field(default_factory=list)
+    """Of those that had paused, each its own."""
+    first_tokens: list[int] = field(default_factory=list)
+    batch_gaps: list[int] = field(default_factory=list)
+    batch_first_tokens: list[int] = field(default_factory=list)
 
 
 class GapLog:
@@ -79,37 +89,15 @@ class RequestTracker:
             self._waiting.add(track.arrival_ns)
         return track
 
-    def depart(self, request_id: str, now_ns: int) -> tuple[Track, RequestRow] | None:
+    def depart(self, request_id: str) -> Track | None:
         """End tracking; None when the request is not tracked."""
         track = self.tracks.pop(request_id, None)
         if track is None:
             return None
         self._leave_stream(track)
-        request = track.request
-        first = track.first_token_ns
-        if not first and track.request_class is not _BATCH:
-            self._waiting.remove(track.arrival_ns)
-        scheduled = track.first_scheduled_ns
-        arrival_ns = track.arrival_ns
-        row = RequestRow(  # by position: names cost as much again
-            _OUTCOMES.get(request.status.name, Outcome.FINISHED),
-            arrival_ns,
-            now_ns,
-            request.num_prompt_tokens,
-            track.cached_tokens,
-            request.num_output_tokens,
-            track.gaps,
-            track.gaps_over_target,
-            track.preemptions,
-            request.priority,
-            track.relegated,
-            track.request_class,
-            (first - arrival_ns) / 1e9 if first else 0.0,
-            (now_ns - arrival_ns) / 1e9,
-            ((scheduled or now_ns) - arrival_ns) / 1e9,
-            track.max_gap_ns / 1e9,
-        )
-        return track, row
+        if not track.first_token_ns and track.request_class is not _BATCH:
+            self._waiting.gone.append(track.arrival_ns)
+        return track
 
     # Outputs
 
@@ -133,11 +121,10 @@ class RequestTracker:
         itl_ns = self._itl_ns
         log.append(gap_ns, 0 < itl_ns < gap_ns)
         batch_streaming = self._batch_streaming
-        streaming = count - len(joined) - batch_streaming
-        gaps = {bucket_of(gap_ns): streaming} if streaming > 0 else {}
-        batch_gaps = {bucket_of(gap_ns): batch_streaming} if batch_streaming else {}
-        firsts: dict[int, int] = {}
-        batch_firsts: dict[int, int] = {}
+        gaps: list[int] = []
+        firsts: list[int] = []
+        batch_gaps: list[int] = []
+        batch_firsts: list[int] = []
         for request_id in joined:
             track = tracks.get(request_id)
             if track is None:
@@ -151,14 +138,14 @@ class RequestTracker:
                 track.gaps += 1
                 track.gaps_over_target += 0 < itl_ns < own_gap_ns
                 track.max_gap_ns = max(track.max_gap_ns, own_gap_ns)
-                counts, bucket = batch_gaps if is_batch else gaps, bucket_of(own_gap_ns)
+                (batch_gaps if is_batch else gaps).append(own_gap_ns)
             else:
                 track.first_token_ns = now_ns
                 if not is_batch:
-                    self._waiting.remove(track.arrival_ns)
-                counts, bucket = batch_firsts if is_batch else firsts, bucket_of(now_ns - track.arrival_ns)
-            counts[bucket] = counts.get(bucket, 0) + 1
-        return list(gaps.items()), list(firsts.items()), list(batch_gaps.items()), list(batch_firsts.items())
+                    self._waiting.gone.append(track.arrival_ns)
+                (batch_firsts if is_batch else firsts).append(now_ns - track.arrival_ns)
+        streaming = count - len(joined) - batch_streaming
+        return Latencies(gap_ns, streaming, batch_streaming, gaps, firsts, batch_gaps, batch_firsts)
 
     def _leave_stream(self, track: Track) -> None:
         """Settle a request's stream, which had the log's entries from its start on."""

@@ -13,9 +13,14 @@ SLOT_NS: Final = 5_000_000
 
 
 class WaitingAges:
-    """Counts of waiting requests by arrival; a request is taken out with the arrival it was put in with."""
+    """Counts of waiting requests by arrival; a request is taken out with the arrival it was put in with.
+
+    Attributes:
+        gone: Arrivals of those that wait no longer; taken out at the next look.
+    """
 
     def __init__(self) -> None:
+        self.gone: list[int] = []
         self._slots: OrderedDict[int, int] = OrderedDict()  # its first entry is looked up in each step
         self._boundary = 0  # slots before it are overdue
         self._overdue = 0
@@ -26,21 +31,14 @@ class WaitingAges:
         self._slots[slot] = self._slots.get(slot, 0) + 1
         self._overdue += slot < self._boundary
 
-    def remove(self, arrival_ns: int) -> None:
-        """One that arrived then waits no longer."""
-        slot = arrival_ns // SLOT_NS
-        left = self._slots[slot] - 1
-        if left:
-            self._slots[slot] = left
-        else:
-            del self._slots[slot]
-        self._overdue -= slot < self._boundary
-
     def look(self, time_ns: int) -> tuple[int, int | None]:
         """How many of those that wait arrived before a time, whole slots counted, and when the first of all arrived.
 
         Cheap when asked again for a time soon after.
         """
+        gone, self.gone = self.gone, []
+        for arrival_ns in gone:
+            self._remove(arrival_ns)
         slots, last, boundary = self._slots, self._boundary, time_ns // SLOT_NS
         if boundary != last:
             if 0 < boundary - last < len(slots):
@@ -53,3 +51,12 @@ class WaitingAges:
         for first in slots:
             return self._overdue, first * SLOT_NS
         return 0, None
+
+    def _remove(self, arrival_ns: int) -> None:
+        slot = arrival_ns // SLOT_NS
+        left = self._slots[slot] - 1
+        if left:
+            self._slots[slot] = left
+        else:
+            del self._slots[slot]
+        self._overdue -= slot < self._boundary

@@ -102,6 +102,7 @@ class Engine:
         self._prefilling = {name for name in self._prefilling if requests[name].is_prefill_chunk}
         if output.total_num_scheduled_tokens:
             self._queue.append((output, producing))
+            self.scheduler.get_grammar_bitmask(output)
         while len(self._queue) > self._ahead or (self._queue and not output.total_num_scheduled_tokens):
             self._deliver(*self._queue.popleft())
         return output

@@ -4,6 +4,7 @@ import itertools
 import random
 
 import pytest
+from vllm.v1.outputs import ModelRunnerOutput
 
 from llmserving_engine.latency import bucket_of
 from llmserving_engine.planning import registry
@@ -213,7 +214,7 @@ def test_every_field_of_a_steps_row_says_what_its_name_does(engine, monkeypatch)
     while sim.rows.steps[-1].step < number:
         sim.step()
     row = sim.rows.steps[-1]
-    assert (row.step, row.scheduled_ns, row.completed_ns) == (number, scheduled_ns, sim.clock.now_ns)
+    assert (row.step, row.scheduled_ns, row.completed_ns) == (number, scheduled_ns, sim.delivered_ns[late[0]][0])
     assert (row.duration_ns, row.padded_tokens, row.flags) == (sim.step_ns, 0, 0)
     assert (row.prefill_requests, row.prefill_tokens) == (1, tokens[late[0]])
     assert (row.decode_requests, row.decode_tokens) == (8, 8)
@@ -226,3 +227,50 @@ def test_every_field_of_a_steps_row_says_what_its_name_does(engine, monkeypatch)
     assert 30_000_000 < row.oldest_waiting_ns < 60_000_000
     assert [count for _, count in row.gaps] == [8]
     assert [count for _, count in row.first_tokens] == [1]
+
+
+def test_rows_are_written_while_the_device_computes_the_next_step(engine):
+    sim = engine()
+    sim.add(prompt=16, output=30)
+    for _ in range(5):
+        sim.step()
+    scheduler = sim.scheduler
+    reported = len(sim.rows.steps)
+    output = scheduler.schedule()
+    assert len(sim.rows.steps) == reported, "the device waits for the scheduler: no time for rows"
+    scheduler.get_grammar_bitmask(output)
+    assert len(sim.rows.steps) == reported + 1
+    assert sim.rows.steps[-1].completed_ns == sim.clock.now_ns
+
+
+def test_nothing_stays_unreported_when_the_engine_falls_idle(engine):
+    sim = engine()
+    names = [sim.add(prompt=16, output=length) for length in (3, 9, 9)]
+    sim.run()
+    assert len(sim.rows.requests) == len(names)
+    assert sum(row.decode_tokens for row in sim.rows.steps) == 2 + 8 + 8
+    sim.abort(sim.add(prompt=16, output=5))
+    assert not sim.scheduler.get_num_unfinished_requests()
+    output = sim.scheduler.schedule()  # EngineCore goes on until the worker has heard of it
+    sim.scheduler.update_from_output(output, ModelRunnerOutput(req_ids=[], req_id_to_index={}))
+    assert sim.rows.requests[-1].outcome == Outcome.ABORTED
+
+
+def test_an_engine_that_never_says_that_the_device_is_busy_is_reported_all_the_same(engine, monkeypatch):
+    rows = []
+    for is_silent in (False, True):
+        sim = engine(kv_blocks=300)
+        sim.clock.now_ns = 10**12
+        if is_silent:
+            monkeypatch.setattr(sim.scheduler, "get_grammar_bitmask", lambda output: None)
+        crowd(sim, random.Random(4), aborts=True)
+        rows.append((sim.rows.steps, sorted(sim.rows.requests)))
+    (spoken, spoken_requests), (silent, silent_requests) = rows
+    later = {
+        "waiting": 0,
+        "kv_blocks_used": 0,
+        "overdue_waiting": 0,
+        "oldest_waiting_ns": 0,
+    }  # these are looked at a moment later
+    assert [row._replace(**later) for row in silent] == [row._replace(**later) for row in spoken]
+    assert silent_requests == spoken_requests

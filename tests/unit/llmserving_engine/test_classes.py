@@ -7,6 +7,7 @@ import pytest
 
 from llmserving_engine.bounds import Targets
 from llmserving_engine.classes import KEY, class_of
+from llmserving_engine.reporting import histograms
 from llmserving_engine.telemetry import RequestClass
 from llmserving_engine.tracking import RequestTracker
 
@@ -18,10 +19,6 @@ def request(name: str = "a", said: Any = None) -> SimpleNamespace:
     return SimpleNamespace(
         request_id=name,
         arrival_time=0.0,
-        status=SimpleNamespace(name="FINISHED_STOPPED"),
-        num_prompt_tokens=7,
-        num_output_tokens=3,
-        priority=0,
         sampling_params=SimpleNamespace(extra_args=arguments),
     )
 
@@ -59,12 +56,12 @@ def served(*said: str | None) -> RequestTracker:
 
 def test_gaps_and_first_tokens_of_batch_are_counted_apart() -> None:
     tracker = served(None, "batch", "batch", "nonsense")
-    gaps, firsts, batch_gaps, batch_firsts = tracker.outputs(["0", "1", "2", "3"], [], 4, SECOND)
+    gaps, firsts, batch_gaps, batch_firsts = histograms(tracker.outputs(["0", "1", "2", "3"], [], 4, SECOND))
     assert sum(count for _, count in firsts) == 2
     assert sum(count for _, count in batch_firsts) == 2
     assert not gaps
     assert not batch_gaps
-    gaps, firsts, batch_gaps, batch_firsts = tracker.outputs([], [], 4, 2 * SECOND)
+    gaps, firsts, batch_gaps, batch_firsts = histograms(tracker.outputs([], [], 4, 2 * SECOND))
     assert [count for _, count in gaps] == [2]
     assert [count for _, count in batch_gaps] == [2]
     assert not firsts
@@ -74,16 +71,16 @@ def test_gaps_and_first_tokens_of_batch_are_counted_apart() -> None:
 def test_a_batch_request_that_pauses_or_leaves_is_no_longer_in_the_stream() -> None:
     tracker = served(None, "batch", "batch")
     tracker.outputs(["0", "1", "2"], [], 3, SECOND)
-    tracker.depart("1", SECOND)
-    gaps, _, batch_gaps, _ = tracker.outputs([], ["2"], 1, 2 * SECOND)
+    tracker.depart("1")
+    gaps, _, batch_gaps, _ = histograms(tracker.outputs([], ["2"], 1, 2 * SECOND))
     assert [count for _, count in gaps] == [1]
     assert not batch_gaps
-    _, _, batch_gaps, _ = tracker.outputs(["2"], [], 2, 4 * SECOND)
+    _, _, batch_gaps, _ = histograms(tracker.outputs(["2"], [], 2, 4 * SECOND))
     ((_, count),) = batch_gaps
     assert count == 1
-    _, row = tracker.depart("2", 4 * SECOND) or (None, None)
-    assert row is not None
-    assert (row.request_class, row.gaps, row.max_gap_seconds) == (RequestClass.BATCH, 1, 3.0)
+    track = tracker.depart("2")
+    assert track is not None
+    assert (track.request_class, track.gaps, track.max_gap_ns) == (RequestClass.BATCH, 1, 3 * SECOND)
 
 
 def test_batch_requests_are_never_overdue() -> None:
@@ -92,5 +89,5 @@ def test_batch_requests_are_never_overdue() -> None:
     tracker.arrive(request("late"), 0, 0)
     assert tracker.overdue(100 * SECOND)[0] == 1
     tracker.outputs(["0"], [], 1, 101 * SECOND)
-    tracker.depart("1", 101 * SECOND)
+    tracker.depart("1")
     assert tracker.overdue(102 * SECOND)[0] == 1

@@ -170,6 +170,7 @@ class Simulation:
         cost = self._device.step_seconds(batch, now=start)
         self._device_free = start + cost.seconds
         self._in_flight.append((output, sampling, self._device_free))
+        self._scheduler.get_grammar_bitmask(output)  # as EngineCore does once the device has the step
         record = self.record
         record.steps += 1
         record.tokens += output.total_num_scheduled_tokens
