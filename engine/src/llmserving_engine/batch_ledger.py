@@ -31,6 +31,8 @@ class Changes:
     """The other way round; those that departed need not be here."""
     count: int
     """How many will get output."""
+    is_pause: bool = False
+    """No decode is in it though some run: their stream of outputs pauses as a whole, and nobody is named in ``left``."""
     unnamed: int = 0
     """Decodes that the step passed over and that are not known by name yet; see ``BatchLedger.name_absent``."""
 
@@ -54,7 +56,8 @@ class BatchLedger:
         self._tracks = tracks
         self._is_speculative = is_speculative
         self._decoding = 0
-        self._context = 0
+        self.context_tokens = 0
+        """Tokens computed for the decoding requests, those scheduled included."""
         self._absent: dict[str, Any] = {}  # decoding, but passed over in the last step
         self._left: list[str] = []  # preempted since the last step
         self._open: Changes | None = None  # the last step, while it has unnamed ones
@@ -93,30 +96,45 @@ class BatchLedger:
         if self._is_speculative or self._decoding != len(running) - len(prefilling):
             self._recount(running)
         else:
-            self._context += decode_tokens
+            self.context_tokens += decode_tokens
         composition = StepComposition(
-            prefill_tokens, decode_tokens, prefill_requests, decode_requests, self._context, attention
+            prefill_tokens, decode_tokens, prefill_requests, decode_requests, self.context_tokens, attention
         )
+        is_pause = not decode_requests and self._decoding > 0
         left, self._left = self._left, []
-        changes = Changes(scheduled, composition, chunks, joined, left, len(scheduled) - len(chunks))
+        changes = Changes(scheduled, composition, chunks, joined, left, len(scheduled) - len(chunks), is_pause)
         done = tuple(joined)
+        if is_pause:
+            composition.decode_context_tokens = 0
+        else:
+            self._look_for_absent(changes, running, output, await_departures=await_departures)
+        for request_id in done:  # their prompt is done: from now on they decode
+            request = prefilling.pop(request_id)
+            self._decoding += 1
+            self.context_tokens += request.num_computed_tokens
+            if is_pause:
+                self._absent[request_id] = request  # its first token comes while the stream pauses: it joins it later
+            track = tracks.get(request_id)
+            if track is not None:
+                track.decoding = True
+        return changes
+
+    def _look_for_absent(
+        self, changes: Changes, running: Sequence[Any], output: Any, *, await_departures: bool
+    ) -> None:
+        """Who of those passed over before is back, and who is passed over now?"""
+        scheduled = changes.scheduled
         if self._absent:
-            joined.extend(name for name in self._absent if name in scheduled)
+            changes.joined.extend(name for name in self._absent if name in scheduled)
             self._absent = {name: request for name, request in self._absent.items() if name not in scheduled}
-            composition.decode_context_tokens -= sum(r.num_computed_tokens for r in self._absent.values())
-        changes.unnamed = self._decoding - decode_requests - len(self._absent)
+            absent_tokens = sum(request.num_computed_tokens for request in self._absent.values())
+            changes.composition.decode_context_tokens -= absent_tokens
+        changes.unnamed = self._decoding - changes.composition.decode_requests - len(self._absent)
         if changes.unnamed > 0:
             if await_departures:
                 self._open = changes
             else:
                 self._name(changes, passed_over(running, output))
-        for request_id in done:  # their prompt is done: from now on they decode
-            self._decoding += 1
-            self._context += prefilling.pop(request_id).num_computed_tokens
-            track = tracks.get(request_id)
-            if track is not None:
-                track.decoding = True
-        return changes
 
     def name_absent(self, running: Sequence[Any]) -> None:
         """Find those whom the last step passed over and who have not departed since; before anybody else is admitted."""
@@ -134,7 +152,7 @@ class BatchLedger:
         if track.decoding:
             track.decoding = False
             self._decoding -= 1
-            self._context -= computed_tokens
+            self.context_tokens -= computed_tokens
             step = self._open
             if step is not None and was_absent is None and request_id not in step.scheduled:
                 step.left.append(request_id)
@@ -175,12 +193,12 @@ class BatchLedger:
         self._open = None
 
     def _recount(self, running: Sequence[Any]) -> None:
-        self._decoding = self._context = 0
+        self._decoding = self.context_tokens = 0
         for request in running:
             if request.request_id in self.prefilling:
                 continue
             self._decoding += 1
-            self._context += request.num_computed_tokens
+            self.context_tokens += request.num_computed_tokens
             track = self._tracks.get(request.request_id)
             if track is not None:
                 track.decoding = True

@@ -97,7 +97,9 @@ class Measurement:
         if delivered != changes.count or self._missed:
             self._reconcile(changes, engine_outputs)
         if changes.count:
-            step.latencies = self.tracker.outputs(changes.joined, changes.left, changes.count, now_ns)
+            step.latencies = self.tracker.outputs(
+                changes.joined, changes.left, changes.count, now_ns, is_pause=changes.is_pause
+            )
         elif changes.left:
             self._postpone(changes.left)
         is_busy = output.total_num_scheduled_tokens > 0

@@ -10,6 +10,7 @@ exception into the end of control (``surrender``), never into the end of the eng
 
 import logging
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Final
 
 from llmserving_engine.bounds import Bounds
@@ -29,6 +30,7 @@ _PARKED_STEP: Final = 1 << 60
 _NEVER: Final = 1 << 63
 _STUCK_NS: Final = 1_000_000_000
 """A planner under which nobody ran for so long is set aside for one step."""
+_eligible_step = attrgetter("next_decode_eligible_step")
 # plain numbers: an IntFlag makes a new member for each combination
 _PREFILL_OPENED: Final = int(StepFlag.PREFILL_OPENED)
 _LEASE_EXPIRED: Final = int(StepFlag.LEASE_EXPIRED)
@@ -224,6 +226,7 @@ class StepControl:
             targets=self._control.desired.targets,
             running=scheduler.running,
             prefilling=measurement.ledger.prefilling,
+            decode_context_tokens=measurement.ledger.context_tokens,
             waiting=scheduler.get_request_counts()[1],
             tracks=measurement.tracker.tracks,
             in_flight_steps=len(measurement.in_flight),
@@ -250,11 +253,11 @@ class StepControl:
             scheduler.max_num_running_reqs = max(cap, running)
         else:
             scheduler.max_num_active_reqs = cap
-        parked_decodes = self._park(plan) if plan.parked else 0
+        parked_decodes = self._park(plan) if plan.parked or plan.decodes_pause else 0
         if self._queue is not None:
             self._queue.offer(plan.waiting_first, plan.only_listed)
         decoding = running - len(self.measurement.ledger.prefilling) - parked_decodes
-        decodes = 0 if plan.decodes_pause else max(0, decoding) * self.runtime.decode_tokens
+        decodes = max(0, decoding) * self.runtime.decode_tokens
         wanted = min(plan.token_budget, applied.max_num_batched_tokens)
         quantum = self._quantum
         if wanted - decodes < quantum or not self._guard.is_calm or self.runtime.quantum.whole_prompt:
@@ -272,14 +275,19 @@ class StepControl:
             scheduler.scheduler_config.long_prefill_token_threshold = max(plan.chunk_tokens, quantum)
 
     def _park(self, plan: StepPlan) -> int:
-        """Let the step pass over the plan's parked requests; how many of them are decodes."""
-        decodes = 0
-        for request_id in plan.parked:
-            track = self.measurement.tracker.tracks.get(request_id)
-            if track is not None:
-                decodes += track.decoding
-                self._parked.append((track.request, track.request.next_decode_eligible_step))
-                track.request.next_decode_eligible_step = _PARKED_STEP
+        """Let the step pass over the plan's parked requests; how many decodes these are."""
+        measurement, running = self.measurement, self.scheduler.running
+        tracks, prefilling = measurement.tracker.tracks, measurement.ledger.prefilling
+        parked = {request_id: tracks[request_id].request for request_id in plan.parked if request_id in tracks}
+        decodes = sum(tracks[request_id].decoding for request_id in parked)
+        requests = list(parked.values())
+        if plan.decodes_pause:
+            others = [request for request in running if request.request_id not in prefilling]
+            requests = [*(request for request in requests if request.request_id in prefilling), *others]
+            decodes = len(others)
+        self._parked.extend(zip(requests, map(_eligible_step, requests), strict=True))
+        for request in requests:
+            request.next_decode_eligible_step = _PARKED_STEP
         return decodes
 
     def _note(self) -> None:

@@ -69,7 +69,7 @@ class RequestTracker:
 
     def __init__(self) -> None:
         self.tracks: dict[str, Track] = {}
-        self.last_output_ns = 0
+        self._last_output_ns = 0  # of the stream
         self._ttft_ns = self._itl_ns = 0  # targets
         self._log = GapLog()
         self._batch_streaming = 0
@@ -101,7 +101,9 @@ class RequestTracker:
 
     # Outputs
 
-    def outputs(self, joined: Sequence[str], left: Iterable[str], count: int, now_ns: int) -> Latencies:
+    def outputs(
+        self, joined: Sequence[str], left: Iterable[str], count: int, now_ns: int, *, is_pause: bool = False
+    ) -> Latencies:
         """Count the outputs of a step; all tokens that a request gets in one step are one output.
 
         Args:
@@ -109,43 +111,44 @@ class RequestTracker:
             left: Requests that got output in the step before and not now. Those that departed need not be named.
             count: How many got output now, those who joined included.
             now_ns: When the output came.
+            is_pause: Nobody of the stream got output: it goes on later, and who joined now joins it then.
         """
-        log, tracks, last_ns = self._log, self.tracks, self.last_output_ns
+        log, tracks, itl_ns = self._log, self.tracks, self._itl_ns
         for request_id in left:
             track = tracks.get(request_id)
             if track is not None and track.stream_start >= 0:
                 self._leave_stream(track)
-                track.last_token_ns = last_ns
-        gap_ns = now_ns - last_ns
-        self.last_output_ns = now_ns
-        itl_ns = self._itl_ns
-        log.append(gap_ns, 0 < itl_ns < gap_ns)
-        batch_streaming = self._batch_streaming
-        gaps: list[int] = []
-        firsts: list[int] = []
-        batch_gaps: list[int] = []
-        batch_firsts: list[int] = []
+                track.last_token_ns = self._last_output_ns
+        latencies = Latencies()
+        if not is_pause:
+            latencies.gap_ns = gap_ns = now_ns - self._last_output_ns
+            self._last_output_ns = now_ns
+            log.append(gap_ns, 0 < itl_ns < gap_ns)
+            latencies.batch_streaming = self._batch_streaming
+            latencies.streaming = count - len(joined) - self._batch_streaming
         for request_id in joined:
             track = tracks.get(request_id)
             if track is None:
                 continue
             is_batch = track.request_class is _BATCH
-            track.stream_start, track.stream_over = log.count, log.over
-            if is_batch:
-                self._batch_streaming += 1
             if track.first_token_ns:
                 own_gap_ns = now_ns - track.last_token_ns
                 track.gaps += 1
                 track.gaps_over_target += 0 < itl_ns < own_gap_ns
                 track.max_gap_ns = max(track.max_gap_ns, own_gap_ns)
-                (batch_gaps if is_batch else gaps).append(own_gap_ns)
+                (latencies.batch_gaps if is_batch else latencies.gaps).append(own_gap_ns)
             else:
                 track.first_token_ns = now_ns
                 if not is_batch:
                     self._waiting.gone.append(track.arrival_ns)
-                (batch_firsts if is_batch else firsts).append(now_ns - track.arrival_ns)
-        streaming = count - len(joined) - batch_streaming
-        return Latencies(gap_ns, streaming, batch_streaming, gaps, firsts, batch_gaps, batch_firsts)
+                firsts = latencies.batch_first_tokens if is_batch else latencies.first_tokens
+                firsts.append(now_ns - track.arrival_ns)
+            if is_pause:
+                track.last_token_ns = now_ns
+            else:
+                track.stream_start, track.stream_over = log.count, log.over
+                self._batch_streaming += is_batch
+        return latencies
 
     def _leave_stream(self, track: Track) -> None:
         """Settle a request's stream, which had the log's entries from its start on."""

@@ -140,8 +140,9 @@ class SmallEngine:
 
     def view(self) -> StepView:
         now_ns = round(self.now * SECOND)
+        context = sum(one.num_computed_tokens for one in self.running if one.request_id not in self.prefilling)
         return StepView(
-            self.step, now_ns, self.bounds, self.bounds, self.targets, list(self.running), self.prefilling,
+            self.step, now_ns, self.bounds, self.bounds, self.targets, list(self.running), self.prefilling, context,
             len(self.waiting), self.tracks, 0, now_ns, self.free, self.total, BLOCK, 1, SLOTS,
         )  # fmt: skip
 
@@ -186,7 +187,10 @@ class SmallEngine:
         scheduled: list[tuple[Request, int]] = []
         for request in list(self.running):
             tokens = min(request.num_tokens - request.num_computed_tokens, left)
-            if request.request_id in plan.parked or tokens <= 0 or request not in self.running:
+            is_parked = request.request_id in plan.parked or (
+                plan.decodes_pause and self.tracks[request.request_id].decoding
+            )
+            if is_parked or tokens <= 0 or request not in self.running:
                 continue
             if not self._make_room(request, tokens):
                 break

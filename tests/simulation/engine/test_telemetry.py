@@ -16,7 +16,7 @@ pytestmark = pytest.mark.engine
 
 
 class Restless(BoundsOnly):
-    """Parks, shuffles and reorders at random."""
+    """Parks, pauses, shuffles and reorders at random."""
 
     name = "restless"
     orders_waiting = True
@@ -41,6 +41,7 @@ class Restless(BoundsOnly):
             parked=parked,
             waiting_first=first,
             only_listed=self.chance.random() < 0.2,
+            decodes_pause=self.chance.random() < 0.3,
         )
 
 

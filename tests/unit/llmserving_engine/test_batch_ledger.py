@@ -84,3 +84,21 @@ def test_those_passed_over_who_stay_are_found_before_the_next_step_and_join_agai
     again = step_without("", ledger, running)
     assert again.joined == ["b"]
     assert again.composition.decode_context_tokens == 12 + 11 + 12
+
+
+def test_a_step_of_prefill_alone_pauses_the_stream_as_a_whole():
+    ledger, tracks, running = decoding("abcd")
+    new = SimpleNamespace(request_id="n", num_computed_tokens=5, is_prefill_chunk=False)
+    tracks["n"] = Track(new, 0)
+    step = output("", new="n")
+    step.num_scheduled_tokens["n"] = step.total_num_scheduled_tokens = 5
+    step.scheduled_new_reqs[0].num_computed_tokens = 0
+    new.num_prompt_tokens = 5
+    pause = ledger.scheduled(step, [*running, new], {"n": new}, 2, await_departures=False)
+    assert (pause.is_pause, pause.joined, pause.left, pause.count) == (True, ["n"], [], 1)
+    assert (pause.composition.decode_requests, pause.composition.decode_context_tokens) == (0, 0)
+    assert ledger.context_tokens == 45
+
+    went_on = step_without("", ledger, [*running, new])
+    assert (went_on.is_pause, went_on.joined, went_on.left, went_on.count) == (False, ["n"], [], 5)
+    assert went_on.composition.decode_context_tokens == 50

@@ -33,17 +33,22 @@ def test_gaps_of_every_request_are_exact_however_streams_break(steps, durations)
     tracker.set_targets(Targets(itl_ns=120))
     for name in "abcdef":
         tracker.arrive(request(name), 0, WALL)
-    now, before = 0, set()
+    now = 0
+    stream: set[str] = set()
+    parted: set[str] = set()  # by a step with output for nobody
     seen: dict[str, list[int]] = {name: [] for name in "abcdef"}
-    pending_left: set[str] = set()
     for producing, duration in zip(steps, durations, strict=False):
         now += duration
-        left = (before - producing) | pending_left
         if not producing:
-            pending_left, before = left, set()
+            parted, stream = parted | stream, set()
             continue
-        tracker.outputs(sorted(producing - before), sorted(left), len(producing), now)
-        pending_left, before = set(), set(producing)
+        decoding = {name for name, times in seen.items() if times}
+        is_pause = bool(decoding) and not decoding & producing  # first tokens alone
+        left = parted if is_pause else parted | (stream - producing)
+        tracker.outputs(sorted(producing - stream), sorted(left), len(producing), now, is_pause=is_pause)
+        parted = set()
+        if not is_pause:
+            stream = set(producing)
         for name in producing:
             seen[name].append(now)
     for name, times in seen.items():

@@ -42,9 +42,8 @@ def emit(
     nanoseconds = int(choice.seconds * 1e9)
     prefilling = view.prefilling
     if not choice.tokens:
-        order = [*_decoding(view), *prefilling.values()] if prefilling else None
         plan = StepPlan(
-            cap, decodes * view.decode_tokens, order, only_listed=True, parked=tuple(prefilling),
+            cap, decodes * view.decode_tokens, _ordered(view, list(prefilling.values())), only_listed=True, parked=tuple(prefilling),
             predicted_ns=nanoseconds, held=held, trim=trim,
         )  # fmt: skip
         return plan, Grants()
@@ -69,27 +68,18 @@ def emit(
         if left <= 0:
             break
     others = [request for request in prefilling.values() if request not in partial]
-    parked = [request.request_id for request in others]
-    budget = choice.tokens - left
-    order = None  # as it is: the decodes alone
-    if choice.beside_decodes:
-        budget += decodes * view.decode_tokens
-        if prefilling:
-            order = [*_decoding(view), *partial, *others]
-    elif prefilling or admitted or refused:
-        decoding = _decoding(view)
-        if prefilling:
-            order = [*partial, *decoding, *others]
-        if admitted or refused:
-            parked += [request.request_id for request in decoding]
+    parked = tuple(request.request_id for request in others)
+    budget = choice.tokens - left + (decodes * view.decode_tokens if choice.beside_decodes else 0)
     plan = StepPlan(
-        cap, budget, order, waiting_first=(*refused, *admitted), only_listed=True, parked=tuple(parked),
+        cap, budget, _ordered(view, [*partial, *others]), waiting_first=(*refused, *admitted), only_listed=True, parked=parked,
         predicted_ns=nanoseconds, held=held, trim=trim, decodes_pause=not choice.beside_decodes,
     )  # fmt: skip
     return plan, grants
 
 
-def _decoding(view: StepView) -> Sequence[Any]:
-    """The running requests that decode, in the engine's order."""
-    prefilling = view.prefilling
-    return [request for request in view.running if request.request_id not in prefilling] if prefilling else view.running
+def _ordered(view: StepView, prefilling: list[Any]) -> Sequence[Any] | None:
+    """The running requests, decodes before the prefilling in this order; None: as they are."""
+    running = view.running
+    if not prefilling or running[-len(prefilling) :] == prefilling:
+        return None
+    return [*(request for request in running if request.request_id not in view.prefilling), *prefilling]

@@ -17,7 +17,6 @@ No work grows with the queue: requests enter the order one by one, and only its 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import Any
 
 from llmserving_engine.planning.candidates import ROOM_SECONDS, UNKNOWN_RATE, Candidates
@@ -35,8 +34,6 @@ from llmserving_engine.telemetry import RequestClass
 NO_TARGET_SECONDS = 0.5
 """Longest step where there is no inter-token target."""
 FOREVER = 1e9
-
-_computed_tokens = attrgetter("num_computed_tokens")
 
 
 class Predictive:
@@ -121,8 +118,8 @@ class Predictive:
         order = self._order
         start, last_decode = self._stream.start(view.now_ns * 1e-9, view.in_flight_steps)
         order.refresh(start, self._pace.served * self._settings.rate_share or UNKNOWN_RATE, ttft)
-        decodes = _decodes(view)
-        n = decodes.count
+        n = len(view.running) - len(view.prefilling)
+        decodes = Decodes(n, view.decode_context_tokens + n)
         work = self._candidates.work(view, n, start, ttft)
         age = start - last_decode if n else 0.0
         most = view.bounds.max_num_batched_tokens - n * view.decode_tokens
@@ -170,13 +167,6 @@ class Predictive:
                 self._order.discard(job)
                 if not job.resumed:
                     self._stream.join(request.request_id)
-
-
-def _decodes(view: StepView) -> Decodes:
-    running, prefilling = view.running, view.prefilling
-    count = len(running) - len(prefilling)
-    context = sum(map(_computed_tokens, running)) - sum(map(_computed_tokens, prefilling.values()))
-    return Decodes(count, context + count)
 
 
 def build_predictive(parameters: Mapping[str, Any]) -> Predictive:

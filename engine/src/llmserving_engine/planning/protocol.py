@@ -61,7 +61,7 @@ class Track:
     first_scheduled_ns: int = 0
     first_token_ns: int = 0
     last_token_ns: int = 0
-    """Exact for a request that paused; of a request in the steady stream read ``StepView.last_token_ns`` instead."""
+    """Of a request that is not in the steady stream of outputs."""
     cached_tokens: int = 0
     """Prompt tokens found in the prefix cache when it was first scheduled."""
     gaps: int = 0
@@ -127,6 +127,8 @@ class StepView:
     """``RequestView`` of each running request, in the order in which the engine would serve them."""
     prefilling: Mapping[str, Any]
     """The part-prefilled among ``running``, by request id."""
+    decode_context_tokens: int
+    """Tokens computed for the others, what is in flight included. With speculation more by what is taken back."""
     waiting: int
     """Requests in the waiting queues. A planner knows them from ``arrived``; it never scans the queue."""
     tracks: Mapping[str, Track]
@@ -165,7 +167,7 @@ class StepPlan:
     predicted_ns: int = 0
     """Predicted duration of the step, for telemetry and ``StepDone``; 0: no model."""
     decodes_pause: bool = False
-    """The step is prefill alone: the budget counts no decode, and those that are not parked come after the prefills."""
+    """The step is prefill alone: every decode is passed over."""
     held: int = 0
     """Requests held back or parked by the law, for telemetry."""
     trim: float = 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -26,49 +26,48 @@ class Work:
         refused: Those of the jobs that the engine passed over when they were offered before (a grammar is being compiled, an
             adapter does not fit). They are last, lest others wait for them, and offered first: they may be taken now.
         done: Requests met on the way that have nothing left to compute.
+        tokens: All tokens on offer.
     """
 
     jobs: list[Job] = field(default_factory=list)
     hurried_tokens: int = 0
     refused: list[Job] = field(default_factory=list)
     done: list[Job] = field(default_factory=list)
-    _tokens: list[int] = field(default_factory=lambda: [0])
+    tokens: int = 0
+    _starts: list[int] = field(default_factory=list)
     _pairs: list[float] = field(default_factory=lambda: [0.0])
 
     def add(self, job: Job, tokens: int) -> None:
         """Append a request with this many tokens to compute; one that was refused waits for `put_refused_last`."""
-        if job.waiting and job.refused:
+        if job.refused and job.waiting:
             self.refused.append(job)
             return
-        self._append(job, tokens)
+        self.jobs.append(job)
+        self._starts.append(self.tokens)
+        self.tokens += tokens
+        if job.hurried:
+            self.hurried_tokens += tokens
 
     def put_refused_last(self) -> None:
         """All others are in."""
         for job in self.refused:
-            self._append(job, job.work)
-
-    def _append(self, job: Job, tokens: int) -> None:
-        cached = job.tokens - tokens
-        self.jobs.append(job)
-        if job.hurried:
-            self.hurried_tokens += tokens
-        self._tokens.append(self._tokens[-1] + tokens)
-        self._pairs.append(self._pairs[-1] + tokens * (cached + tokens / 2))
-
-    @property
-    def tokens(self) -> int:
-        """All tokens on offer."""
-        return self._tokens[-1]
+            self.jobs.append(job)
+            self._starts.append(self.tokens)
+            self.tokens += job.work
+            self.hurried_tokens += job.work * job.hurried
 
     def pairs(self, tokens: int) -> float:
         """Sum of chunk x (cached + chunk / 2) when the first `tokens` are computed."""
-        index = bisect_right(self._tokens, tokens) - 1
-        rest = tokens - self._tokens[index]
-        if not rest:
-            return self._pairs[index]
-        job = self.jobs[index]
-        cached = job.tokens - (self._tokens[index + 1] - self._tokens[index])
-        return self._pairs[index] + rest * (cached + rest / 2)
+        if not tokens:
+            return 0.0
+        starts, sums, jobs = self._starts, self._pairs, self.jobs
+        index = bisect_left(starts, tokens) - 1
+        for done in range(len(sums) - 1, index):  # only as far as anybody asks
+            size = starts[done + 1] - starts[done]
+            sums.append(sums[done] + size * (jobs[done].tokens - size / 2))
+        rest = tokens - starts[index]
+        size = (starts[index + 1] if index + 1 < len(starts) else self.tokens) - starts[index]
+        return sums[index] + rest * (jobs[index].tokens - size + rest / 2)
 
 
 def largest(seconds: Callable[[int], float], tokens: int, limit: float, overhead: float) -> int:

@@ -74,6 +74,7 @@ class ToyEngine:
             targets=Targets(),
             running=requests,
             prefilling={},
+            decode_context_tokens=0,
             waiting=len(self.waiting),
             tracks={**self.running, **self.waiting},
             in_flight_steps=0,
