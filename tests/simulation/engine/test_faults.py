@@ -6,11 +6,12 @@ from vllm.v1.core.sched.scheduler import Scheduler
 
 import llmserving_lab.bench.engine as lab
 from llmserving_engine.changes import ControlError
+from llmserving_engine.enforcement import Enforcement
 from llmserving_engine.measurement import Measurement
 from llmserving_engine.planning import registry
 from llmserving_engine.planning.bounds_only import BoundsOnly
 from llmserving_engine.planning.protocol import StepPlan
-from llmserving_engine.step_control import StepControl
+from llmserving_engine.reporting import Reporter
 
 pytestmark = pytest.mark.engine
 
@@ -76,8 +77,10 @@ def test_a_law_that_fails_is_dropped_and_bounds_go_on_being_obeyed(engine, monke
 @pytest.mark.parametrize(
     ("owner", "method"),
     [
-        (StepControl, "_enforce"),
+        (Enforcement, "put"),
         (Measurement, "scheduled"),
+        (Measurement, "on_device"),
+        (Reporter, "write"),
         (Measurement, "completed"),
         (Measurement, "settle_departures"),
         (Measurement, "preempted"),

@@ -1,0 +1,189 @@
+"""What one step is made to obey: caps, budget, order and parking, put into vLLM's scheduler and taken out again.
+
+The attributes of the scheduler that are touched are those of vLLM 0.31 to 0.33, with one difference below 0.31 (see
+``runtime.Gate``); ``contract`` checks at start-up that they mean what is assumed here.
+"""
+
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any, Final
+
+from llmserving_engine.batch_ledger import BatchLedger
+from llmserving_engine.bounds import Bounds
+from llmserving_engine.budget import PrefillGuard
+from llmserving_engine.planning.protocol import StepPlan
+from llmserving_engine.runtime import Gate, Runtime
+from llmserving_engine.tracking import RequestTracker
+from llmserving_engine.waiting_queue import OrderedQueue
+
+_PARKED_STEP: Final = 1 << 60
+_eligible_step = attrgetter("next_decode_eligible_step")
+
+
+class Enforcement:
+    """Bounds and plan in one scheduler; used by the engine's thread alone."""
+
+    def __init__(self, scheduler: Any, runtime: Runtime, tracker: RequestTracker, ledger: BatchLedger) -> None:
+        self._scheduler = scheduler
+        self._gate = runtime.gate
+        self._ceilings = runtime.control.ceilings
+        self._decode_tokens = runtime.decode_tokens
+        self._quantum = runtime.quantum
+        self._tracks = tracker.tracks
+        self._prefilling = ledger.prefilling
+        self._boot_gate = getattr(scheduler, runtime.gate.value)
+        self._boot_budget = scheduler.max_num_scheduled_tokens
+        self._boot_chunk = scheduler.scheduler_config.long_prefill_token_threshold
+        self._guard = PrefillGuard(self._ceilings.max_num_batched_tokens)
+        self._largest_item = 0
+        self._least_chunk = runtime.quantum.tokens(0, 0)  # where nothing is asked of the prompt that waits
+        self._queue: OrderedQueue | None = None
+        # of the step being scheduled
+        self._cap = 0
+        self._parked: list[tuple[Any, int]] = []
+        self._has_chunk = False
+
+    def order_waiting(self) -> None:
+        """From now on plans may say who is admitted first."""
+        scheduler = self._scheduler
+        if self._queue is None:
+            by_priority = str(getattr(scheduler.policy, "value", "fcfs")) == "priority"
+            self._queue = OrderedQueue(scheduler.waiting, by_priority)
+            scheduler.waiting = self._queue
+
+    def saw_item(self, tokens: int) -> None:
+        """A request has a multimodal item of this size."""
+        if tokens > self._largest_item:
+            self._largest_item = tokens
+            self._least_chunk = self._quantum.tokens(tokens, 0)
+
+    # A step
+
+    def put(self, plan: StepPlan, applied: Bounds) -> int:
+        """Make the coming step obey the plan within the bounds.
+
+        Returns:
+            The step's token budget if it was opened so that prefill goes on at last, else 0.
+        """
+        scheduler = self._scheduler
+        self._cap = cap = max(1, min(plan.max_num_seqs, applied.max_num_seqs))
+        if plan.running is not None:
+            scheduler.running[:] = plan.running
+        running = len(scheduler.running)
+        if self._gate is Gate.RUNNING:
+            scheduler.max_num_running_reqs = max(cap, running)
+        else:
+            scheduler.max_num_active_reqs = cap
+        parked_decodes = self._park(plan) if plan.parked or plan.decodes_pause else 0
+        if self._queue is not None:
+            self._queue.offer(plan.waiting_first, plan.only_listed)
+        decodes = max(0, running - len(self._prefilling) - parked_decodes) * self._decode_tokens
+        wanted = min(plan.token_budget, applied.max_num_batched_tokens)
+        quantum = self._least_chunk
+        opened = False
+        if wanted - decodes < quantum or not self._guard.is_calm or self._quantum.whole_prompt:
+            head = self._next_admission()
+            quantum = self._quantum.tokens(self._largest_item, _prompt_left(head))
+            possible = head is not None or self._has_prefilling()
+            wanted, opened = self._guard.grant(wanted, decodes, quantum, possible)
+        scheduler.max_num_scheduled_tokens = min(wanted, self._boot_budget)
+        if plan.chunk_tokens:
+            self._has_chunk = True
+            scheduler.scheduler_config.long_prefill_token_threshold = max(plan.chunk_tokens, quantum)
+        return wanted if opened else 0
+
+    def saw(self, prefill_tokens: int, *, preempted: int) -> bool:
+        """The step was scheduled.
+
+        Args:
+            prefill_tokens: What it computes of prompts.
+            preempted: Requests that lost their blocks.
+
+        Returns:
+            Whether it computes none although there was work for it.
+        """
+        if prefill_tokens:
+            if not self._guard.is_calm:
+                self._guard.progressed(True, prefill_tokens)
+            return False
+        head = self._next_admission()
+        if head is None and not self._has_prefilling():
+            return False
+        scheduler = self._scheduler
+        prompt = _prompt_left(head)
+        free_tokens = scheduler.kv_cache_manager.block_pool.get_num_free_blocks() * scheduler.block_size
+        needed = max(prompt, self._quantum.tokens(self._largest_item, prompt))
+        self._guard.progressed(not preempted and free_tokens >= needed, 0)  # without memory the budget is not to blame
+        return True
+
+    def restore(self) -> None:
+        """Undo what holds for one step only."""
+        if self._parked:
+            for request, eligible in self._parked:
+                request.next_decode_eligible_step = eligible
+            self._parked.clear()
+        if self._queue is not None:
+            self._queue.withdraw()
+        if self._has_chunk:
+            self._has_chunk = False
+            self._scheduler.scheduler_config.long_prefill_token_threshold = self._boot_chunk
+
+    # Other than step by step
+
+    def shed(self, keep: int, timestamp: float) -> None:
+        """Preempt the last admitted until ``keep`` run; they wait at the head of the queue and are recomputed."""
+        scheduler = self._scheduler
+        while len(scheduler.running) > keep:
+            scheduler._preempt_request(scheduler.running.pop(), timestamp)
+
+    def end(self, fallback: Bounds) -> Bounds:
+        """Hand the scheduler back as stock vLLM would run; the bounds it is left with.
+
+        The cap stays at the fallback, not at the ceiling. The budget goes to the ceiling: without our guard a smaller
+        one could stop the prefill of an item that may not be split for good.
+        """
+        self.restore()
+        scheduler, left = self._scheduler, self._ceilings
+        if self._gate is Gate.ACTIVE:  # the older gate must never be below the number running
+            left = replace(left, max_num_seqs=fallback.clamped(left).max_num_seqs)
+            scheduler.max_num_active_reqs = left.max_num_seqs
+        else:
+            setattr(scheduler, self._gate.value, self._boot_gate)
+        scheduler.max_num_scheduled_tokens = self._boot_budget
+        return left
+
+    def _park(self, plan: StepPlan) -> int:
+        """Let the step pass over the plan's parked requests; how many decodes these are."""
+        tracks, prefilling = self._tracks, self._prefilling
+        parked = {request_id: tracks[request_id].request for request_id in plan.parked if request_id in tracks}
+        decodes = sum(tracks[request_id].decoding for request_id in parked)
+        requests = list(parked.values())
+        if plan.decodes_pause:
+            others = [request for request in self._scheduler.running if request.request_id not in prefilling]
+            requests = [*(request for request in requests if request.request_id in prefilling), *others]
+            decodes = len(others)
+        self._parked.extend(zip(requests, map(_eligible_step, requests), strict=True))
+        for request in requests:
+            request.next_decode_eligible_step = _PARKED_STEP
+        return decodes
+
+    def _next_admission(self) -> Any:
+        """The request that the step may admit first; None without a free slot, or when nobody is offered."""
+        scheduler = self._scheduler
+        if len(scheduler.running) >= self._cap:
+            return None
+        queue = getattr(scheduler, "kv_holding_waiting", None) or scheduler.waiting
+        try:
+            return queue.peek_request()
+        except IndexError:
+            return None
+
+    def _has_prefilling(self) -> bool:
+        """Whether part of a prompt is left to do for a running request that is not parked."""
+        prefilling = self._prefilling
+        return len(prefilling) > sum(request.request_id in prefilling for request, _ in self._parked)
+
+
+def _prompt_left(request: Any) -> int:
+    """Tokens of a waiting request still to compute; 0 for nobody."""
+    return 0 if request is None else int(request.num_tokens - request.num_computed_tokens)
