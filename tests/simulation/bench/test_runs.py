@@ -8,7 +8,8 @@ from llmserving_lab.bench.beside import law_of
 from llmserving_lab.bench.clock import Clock
 from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
 from llmserving_lab.bench.outcome import Targets
-from llmserving_lab.bench.simulation import Simulation, TargetChange
+from llmserving_lab.bench.simulation import Simulation
+from llmserving_lab.bench.surroundings import TargetChange
 from llmserving_lab.bench.twin import run_twin
 from llmserving_lab.device.model import StepBatch, load_device
 from llmserving_lab.traces.arrival import Arrival

@@ -25,7 +25,7 @@ from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
-from vllm.v1.request import Request
+from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
 from llmserving_lab.traces.arrival import Arrival
@@ -91,6 +91,10 @@ class SchedulerEngine:
         )
         init_none_hash(sha256)
         self._hasher = get_request_block_hasher(settings.block_size, sha256) if settings.prefix_caching else None
+
+    def abort(self, name: str) -> None:
+        """A client went away."""
+        self.scheduler.finish_requests(name, RequestStatus.FINISHED_ABORTED)
 
     def request(self, name: str, index: int, arrival: Arrival, *, now: float) -> Request:
         """A vLLM request for an arrival.

@@ -18,7 +18,9 @@ from llmserving_lab.bench.plan import ReplayPlan, RunPlan, TargetPlan, TwinPlan,
 from llmserving_lab.bench.plugin import PlugIn, tell_oracle
 from llmserving_lab.bench.policies import setup_of
 from llmserving_lab.bench.replay import execute_replay
-from llmserving_lab.bench.simulation import RunRecord, Simulation, TargetChange
+from llmserving_lab.bench.run_record import RunRecord
+from llmserving_lab.bench.simulation import Simulation
+from llmserving_lab.bench.surroundings import TargetChange
 from llmserving_lab.bench.twin import TwinResult, run_twin
 from llmserving_lab.traces.arrival import Arrival
 from llmserving_lab.traces.load import build_load

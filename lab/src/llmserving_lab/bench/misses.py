@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmserving_lab.bench.outcome import Outcome
-from llmserving_lab.bench.simulation import RunRecord
+from llmserving_lab.bench.run_record import RunRecord
 
 _BETWEEN_COUNTS = 5.0
 """Virtual seconds between two counts of what has missed."""

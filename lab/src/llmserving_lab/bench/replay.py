@@ -10,7 +10,8 @@ from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
 from llmserving_lab.bench.machine import BLOCK_SIZE, make_device
 from llmserving_lab.bench.outcome import Targets
 from llmserving_lab.bench.plan import ReplayPlan
-from llmserving_lab.bench.simulation import Simulation, TargetChange
+from llmserving_lab.bench.simulation import Simulation
+from llmserving_lab.bench.surroundings import TargetChange
 from llmserving_lab.traces.arrival import Arrival
 from llmserving_lab.validate.comparison import compare
 from llmserving_lab.validate.recording import read_recording

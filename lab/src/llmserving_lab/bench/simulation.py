@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from heapq import heappop, heappush
-from typing import Protocol
 
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import ModelRunnerOutput
-from vllm.v1.request import RequestStatus
 
-from llmserving_lab.bench.clock import EPOCH, Clock
+from llmserving_lab.bench.clock import Clock
 from llmserving_lab.bench.engine import STOP_TOKEN, SchedulerEngine
-from llmserving_lab.bench.outcome import Outcome, Targets
+from llmserving_lab.bench.outcome import Targets
+from llmserving_lab.bench.run_record import RunRecord
+from llmserving_lab.bench.surroundings import NEVER, Surroundings, TargetChange, Ticker
 from llmserving_lab.device.model import DeviceModel, StepBatch
 from llmserving_lab.traces.arrival import Arrival
 
@@ -26,51 +24,6 @@ _POLL_SECONDS = 1e-3
 """An engine that has requests and schedules nothing looks again after this time, as EngineCore does."""
 
 _OUTPUT_TOKEN = 3
-
-_NEVER = float("inf")
-
-
-class Ticker(Protocol):
-    """Something that runs beside the engine at fixed virtual times: the agent."""
-
-    period: float
-
-    def tick(self, now: float) -> None:
-        """Run once at virtual time `now`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TargetChange:
-    """New targets from a moment on."""
-
-    time: float
-    targets: Targets
-
-
-@dataclass(slots=True)
-class RunRecord:
-    """Everything one run left behind.
-
-    Attributes:
-        outcomes: One per arrival, in order of arrival.
-        steps: Steps with at least one token.
-        extrapolated_steps: Steps outside the device model's measured range.
-        tokens: Tokens computed.
-        end: Virtual time at the end.
-        states: `(time, running, waiting, KV use)` once a virtual second.
-        bounds: `(time, max_num_seqs, max_num_batched_tokens)` at every change of the scheduler's bounds.
-        unfinished: Requests still in the engine when the run was cut off.
-    """
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    steps: int = 0
-    extrapolated_steps: int = 0
-    tokens: int = 0
-    end: float = 0.0
-    states: list[tuple[float, int, int, float]] = field(default_factory=list)
-    bounds: list[tuple[float, int, int]] = field(default_factory=list)
-    unfinished: int = 0
 
 
 class Simulation:
@@ -104,38 +57,25 @@ class Simulation:
             bounds: Bounds in force; by default what the scheduler itself holds.
             give_up: Asked once a virtual second; True ends the run (a search has seen enough).
         """
-        self._engine = engine
         self._scheduler = engine.scheduler
         self._device = device
         self._clock = clock or Clock()
-        self._pending = list(arrivals)
-        self._next_pending = 0
-        self._retries: list[tuple[float, int, Arrival]] = []
-        self._aborts: list[tuple[float, str]] = []
-        self._targets = deque(targets)
-        self._now_targets = targets[0].targets
-        self._tickers = list(tickers)
-        self._next_tick = [ticker.period for ticker in tickers]
-        self._on_targets = on_targets
+        self._surroundings = Surroundings(
+            engine, arrivals, targets, self._clock, tickers=tickers, on_targets=on_targets, bounds=bounds
+        )
+        self.record = self._surroundings.record
         self._cutoff = cutoff
         self._give_up = give_up
-        self._bounds = bounds or (
-            lambda: (engine.scheduler.max_num_active_reqs, engine.scheduler.max_num_scheduled_tokens)
-        )
-        self._live: dict[str, tuple[Outcome, Arrival]] = {}
-        self._next_sample = 0.0
         self._asked = 0
-        self._last_bounds: tuple[int, int] | None = None
         self._in_flight: deque[tuple[SchedulerOutput, list[str], float]] = deque()
         self._device_free = 0.0
         self._depth = 2 if engine.settings.asynchronous else 1
-        self.record = RunRecord()
 
     def run(self) -> RunRecord:
         """Run to the end of the load (or the cutoff) and return the record."""
         scheduler, clock, in_flight = self._scheduler, self._clock, self._in_flight
         while True:
-            self._catch_up(clock.time)
+            self._surroundings.catch_up(clock.time)
             if clock.time >= self._cutoff or self._should_give_up():
                 break
             scheduled = False
@@ -148,7 +88,7 @@ class Simulation:
             elif not scheduled and not self._idle():
                 break
         self.record.end = clock.time
-        self.record.unfinished = len(self._live)
+        self.record.unfinished = len(self._surroundings.live)
         return self.record
 
     def _should_give_up(self) -> bool:
@@ -199,9 +139,9 @@ class Simulation:
     def _complete(self) -> None:
         """Wait for the oldest step, give its tokens to the scheduler and note when they came."""
         output, sampling, end = self._in_flight.popleft()
-        self._catch_up(end)
+        self._surroundings.catch_up(end)
         self._clock.time = end
-        requests, live = self._scheduler.requests, self._live
+        requests, live = self._scheduler.requests, self._surroundings.live
         sampled: list[list[int]] = []
         for name in sampling:
             request = requests.get(name)
@@ -230,84 +170,18 @@ class Simulation:
                     del live[one.request_id]
 
     def _note_preempted(self, output: SchedulerOutput) -> None:
+        live = self._surroundings.live
         for name in output.preempted_req_ids or ():
-            if name in self._live:
-                self._live[name][0].preemptions += 1
+            if name in live:
+                live[name][0].preemptions += 1
 
     def _idle(self) -> bool:
         """Move the clock to the next thing that can change something; False when there is none."""
-        time = min(self._next_arrival(), self._next_abort())
+        time = self._surroundings.next_request()
         if self._scheduler.has_requests():
             time = min(time, self._clock.time + _POLL_SECONDS)
-        if time == _NEVER:
+        if time == NEVER:
             return False
-        self._catch_up(time)
+        self._surroundings.catch_up(time)
         self._clock.time = max(self._clock.time, time)
         return True
-
-    def _next_arrival(self) -> float:
-        pending = self._pending[self._next_pending].time if self._next_pending < len(self._pending) else _NEVER
-        return min(pending, self._retries[0][0]) if self._retries else pending
-
-    def _next_abort(self) -> float:
-        while self._aborts and self._aborts[0][1] not in self._live:
-            heappop(self._aborts)
-        return self._aborts[0][0] if self._aborts else _NEVER
-
-    def _catch_up(self, until: float) -> None:
-        """Let everything happen that happens outside the engine up to `until`, in order of time."""
-        while True:
-            tick = min(self._next_tick, default=_NEVER)
-            change = self._targets[0].time if self._targets else _NEVER
-            abort, arrival = self._next_abort(), self._next_arrival()
-            time = min(change, abort, arrival, tick, self._next_sample)
-            if time > until or time == _NEVER:
-                return
-            self._clock.time = max(self._clock.time, time)
-            if time == change:
-                self._now_targets = self._targets.popleft().targets
-                if self._on_targets:
-                    self._on_targets(self._now_targets, time)
-            elif time == abort:
-                self._abort(heappop(self._aborts)[1], time)
-            elif time == arrival:
-                self._arrive(time)
-            elif time == tick:
-                index = self._next_tick.index(tick)
-                self._next_tick[index] += self._tickers[index].period
-                self._tickers[index].tick(time)
-            else:
-                self._sample(time)
-
-    def _arrive(self, time: float) -> None:
-        if self._retries and self._retries[0][0] <= time:
-            _, _, arrival = heappop(self._retries)
-        else:
-            arrival = self._pending[self._next_pending]
-            self._next_pending += 1
-        index = len(self.record.outcomes)
-        outcome = Outcome(time, arrival.prompt_tokens, arrival.output_tokens, self._now_targets)
-        self.record.outcomes.append(outcome)
-        name = str(index)
-        self._live[name] = (outcome, arrival)
-        if arrival.abort_after is not None:
-            heappush(self._aborts, (time + arrival.abort_after, name))
-        self._scheduler.add_request(self._engine.request(name, index, arrival, now=EPOCH + time))
-
-    def _abort(self, name: str, time: float) -> None:
-        outcome, arrival = self._live.pop(name)
-        outcome.aborted = True
-        self._scheduler.finish_requests(name, RequestStatus.FINISHED_ABORTED)
-        if arrival.retries:
-            again = replace(arrival, retries=arrival.retries - 1)
-            heappush(self._retries, (time, len(self.record.outcomes), again))
-
-    def _sample(self, time: float) -> None:
-        scheduler, record = self._scheduler, self.record
-        self._next_sample = time + 1.0
-        running, waiting = scheduler.get_request_counts()
-        record.states.append((time, running, waiting, round(scheduler.kv_cache_manager.usage, 4)))
-        bounds = self._bounds()
-        if bounds != self._last_bounds:
-            self._last_bounds = bounds
-            record.bounds.append((time, *bounds))
