@@ -82,4 +82,5 @@ def _ordered(view: StepView, prefilling: list[Any]) -> Sequence[Any] | None:
     running = view.running
     if not prefilling or running[-len(prefilling) :] == prefilling:
         return None
-    return [*(request for request in running if request.request_id not in view.prefilling), *prefilling]
+    apart = set(map(id, prefilling))  # nothing of the others is looked at: that would be a cold line of memory for each
+    return [*(request for request in running if id(request) not in apart), *prefilling]
