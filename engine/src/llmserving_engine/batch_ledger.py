@@ -59,7 +59,7 @@ class BatchLedger:
         self.context_tokens = 0
         """Tokens computed for the decoding requests, those scheduled included."""
         self._absent: dict[str, Any] = {}  # decoding, but passed over in the last step
-        self._left: list[str] = []  # preempted since the last step
+        self._left: list[str] = []  # out of the batch since the last step, to come back
         self._open: Changes | None = None  # the last step, while it has unnamed ones
 
     def scheduled(
@@ -142,12 +142,12 @@ class BatchLedger:
         if step is not None:
             self._name(step, [request for request in running if request.request_id not in step.scheduled])
 
-    def ceased(self, track: Track, computed_tokens: int, *, is_preempted: bool) -> None:
-        """A request departed, or was preempted, with so many tokens computed."""
+    def ceased(self, track: Track, computed_tokens: int, *, comes_back: bool) -> None:
+        """A request left the batch, with so many tokens computed: for good or not."""
         request_id = track.request.request_id
         self.prefilling.pop(request_id, None)
         was_absent = self._absent.pop(request_id, None)
-        if is_preempted:
+        if comes_back:
             self._left.append(request_id)
         if track.decoding:
             track.decoding = False
@@ -169,17 +169,13 @@ class BatchLedger:
         prefilling, tracks = self.prefilling, self._tracks
         for new in output.scheduled_new_reqs:
             request_id = new.req_id
-            request = requests.get(request_id)
-            if request is None:  # aborted since
-                continue
-            prefilling[request_id] = request
+            request = prefilling[request_id] = requests[request_id]
             track = tracks.get(request_id)
             if track is not None and not track.first_scheduled_ns:
                 track.first_scheduled_ns = now_ns
                 track.cached_tokens = min(new.num_computed_tokens, request.num_prompt_tokens)
         for request_id in output.scheduled_cached_reqs.resumed_req_ids:
-            if request_id in requests:
-                prefilling[request_id] = requests[request_id]
+            prefilling[request_id] = requests[request_id]
 
     def _name(self, step: Changes, requests: Sequence[Any]) -> None:
         """These are all whom the step passed over."""

@@ -129,7 +129,10 @@ class Measurement:
 
     def arrived(self, request: Any, now_ns: int, wall_ns: int) -> Track | None:
         """A request was added; its track, None for a further chunk of a streaming session."""
-        if request.request_id in self._scheduler.finished_req_ids:  # a name used again within a step
+        scheduler, request_id = self._scheduler, request.request_id
+        if request_id in scheduler.finished_req_ids and scheduler.requests.get(request_id) is request:
+            # a name used again within a step
+            self.settle_departures(now_ns)
             self._settled = set(), 0
         return self.tracker.arrive(request, now_ns, wall_ns)
 
@@ -139,8 +142,14 @@ class Measurement:
         track = self.tracker.tracks.get(request.request_id)
         if track is not None:
             track.preemptions += 1
-            self.ledger.ceased(track, computed_tokens, is_preempted=True)
+            self.ledger.ceased(track, computed_tokens, comes_back=True)
             self._planner.tell(self._planner.law.preempted, track)
+
+    def suspended(self, request: Any, computed_tokens: int) -> None:
+        """A streaming session, with so many tokens computed, waits for its next chunk."""
+        track = self.tracker.tracks.get(request.request_id)
+        if track is not None:
+            self.ledger.ceased(track, computed_tokens, comes_back=True)
 
     def settle_departures(self, now_ns: int) -> None:
         """Take note of the requests in the scheduler's ``finished_req_ids`` that left since the last look."""
@@ -152,11 +161,12 @@ class Measurement:
         tracker, ledger, planner, departed = self.tracker, self.ledger, self._planner, self._reporter.departed
         is_plain = planner.is_plain
         for request_id in finished:
-            track = tracker.depart(request_id)
-            if track is None:  # noted already
+            track = tracker.tracks.get(request_id)
+            if track is None or not track.request.is_finished():  # noted already; its name is used again
                 continue
+            tracker.depart(request_id)
             self._finished += 1
-            ledger.ceased(track, track.request.num_computed_tokens, is_preempted=False)
+            ledger.ceased(track, track.request.num_computed_tokens, comes_back=False)
             for step in self.in_flight:
                 step.changes.drop(request_id)
             departed.append((track, now_ns))
@@ -172,6 +182,7 @@ class Measurement:
                     self._look(step)
                 return step
             self._preempted += step.preempted  # a step that scheduled nothing has no output
+            self._postpone(step.changes.left)
         return None
 
     def _look(self, step: MeasuredStep) -> None:

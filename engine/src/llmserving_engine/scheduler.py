@@ -78,11 +78,30 @@ class LiveScheduler:
         if self.live is not None:
             self._guarded(self.live.arrived, request)
 
+    def finish_requests(self, *args: Any, **kwargs: Any) -> Any:
+        """Requests leave, though not with their last token."""
+        if self.live is not None:
+            self._guarded(self.live.before_removal)
+        return super().finish_requests(*args, **kwargs)  # type: ignore[misc]
+
+    def reset_prefix_cache(self, *args: Any, **kwargs: Any) -> bool:
+        """All that run may be preempted, between two steps."""
+        if self.live is not None:
+            self._guarded(self.live.before_removal)
+        return super().reset_prefix_cache(*args, **kwargs)  # type: ignore[misc,no-any-return]
+
     def _preempt_request(self, request: "Request", *args: Any, **kwargs: Any) -> None:
         computed_tokens = request.num_computed_tokens  # vLLM sets it to 0
         super()._preempt_request(request, *args, **kwargs)  # type: ignore[misc]
         if self.live is not None:
             self._guarded(self.live.preempted, request, computed_tokens)
+
+    def _handle_stopped_request(self, request: "Request", *args: Any, **kwargs: Any) -> bool:
+        computed_tokens = request.num_computed_tokens  # vLLM takes back those in flight
+        is_over: bool = super()._handle_stopped_request(request, *args, **kwargs)  # type: ignore[misc]
+        if not is_over and self.live is not None:
+            self._guarded(self.live.suspended, request, computed_tokens)
+        return is_over
 
     def _guarded(self, entry: Callable[..., None], *args: Any) -> None:
         """The one place where an exception of ours is caught: it ends control, never the engine."""

@@ -93,8 +93,6 @@ class StepControl:
     def after_schedule(self, output: Any) -> None:
         """Keep vLLM's ``SchedulerOutput``, to be noted once the device has it."""
         self._scheduled = output, self._now_ns()
-        if getattr(output, "pending_structured_output_tokens", False):
-            self._note()  # requests may be aborted before the device has it
 
     def on_device(self) -> None:
         """The device has the step that was just scheduled: time for what nobody waits for."""
@@ -121,10 +119,17 @@ class StepControl:
             self._enforcement.saw_item(item.mm_position.length)
         self.planner.tell(self.planner.law.arrived, track)
 
+    def before_removal(self) -> None:
+        """Requests are to leave the batch between two entries of ours: note the step that holds them."""
+        self._note()
+
     def preempted(self, request: Any, computed_tokens: int) -> None:
         """A running request lost its blocks, which held ``computed_tokens``."""
-        self._note()
         self.measurement.preempted(request, computed_tokens)
+
+    def suspended(self, request: Any, computed_tokens: int) -> None:
+        """A streaming session, with so many tokens computed, waits for its next chunk."""
+        self.measurement.suspended(request, computed_tokens)
 
     def restore(self) -> None:
         """Undo what holds for one step only. Also called when ``schedule()`` raised."""

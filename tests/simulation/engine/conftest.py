@@ -10,6 +10,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
+from llmserving_engine.classes import KEY
 from llmserving_engine.process import describe
 from llmserving_engine.scheduler import live_scheduler_class
 from llmserving_engine.telemetry import RequestRow, StepRow
@@ -54,6 +55,7 @@ class Engine:
         self.finished: dict[str, str] = {}
         self.delivered_ns: dict[str, list[int]] = {}
         self.contexts: list[int] = []
+        self.meanwhile: Callable[[], None] = lambda: None  # while the device computes
 
         def factory(scheduler: Any) -> Any:
             if prepare:
@@ -74,13 +76,15 @@ class Engine:
         self._operation += 1
         self.control.patch({"operation_id": self._operation, **fields})
 
-    def add(self, prompt: int = 32, output: int = 20, *, age_ns: int = 0, **arguments: Any) -> str:
-        name = f"r{self._names}"
+    def add(self, prompt: int = 32, output: int = 20, *, age_ns: int = 0, name: str = "", **arguments: Any) -> str:
+        """A request, or the next chunk of a session that is there already."""
+        name = name or f"r{self._names}"
         self._names += 1
+        extra = {KEY: arguments.pop("request_class")} if "request_class" in arguments else None
         request = Request(
             request_id=name,
             prompt_token_ids=arguments.pop("tokens", None) or [1000 + self._names] * prompt,
-            sampling_params=SamplingParams(max_tokens=output, ignore_eos=True, detokenize=False),
+            sampling_params=SamplingParams(max_tokens=output, ignore_eos=True, detokenize=False, extra_args=extra),
             pooling_params=None,
             arrival_time=(self.clock.wall_ns() - age_ns) / 1e9,
             block_hasher=self._hasher,
@@ -121,6 +125,7 @@ class Engine:
 
     def _deliver(self, output: Any, producing: list[str]) -> None:
         self.clock.now_ns += self.step_ns
+        self.meanwhile()
         names = list(output.num_scheduled_tokens)
         wanted = set(producing)
         sampled = [[self._token(name)] if name in wanted else [] for name in names]

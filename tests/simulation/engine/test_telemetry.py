@@ -4,13 +4,14 @@ import itertools
 import random
 
 import pytest
+from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.outputs import ModelRunnerOutput
 
 from llmserving_engine.latency import bucket_of
 from llmserving_engine.planning import registry
 from llmserving_engine.planning.bounds_only import BoundsOnly
 from llmserving_engine.planning.protocol import StepPlan
-from llmserving_engine.telemetry import Outcome
+from llmserving_engine.telemetry import Outcome, RequestClass
 
 pytestmark = pytest.mark.engine
 
@@ -30,6 +31,9 @@ class Restless(BoundsOnly):
 
     def plan(self, view):
         running = list(view.running)
+        decodes = [request for request in running if request.request_id not in view.prefilling]
+        assert view.decode_context_tokens == sum(request.num_computed_tokens for request in decodes)
+        assert all(request.next_decode_eligible_step < 1 << 59 for request in running)
         if self.chance.random() < 0.3:
             self.chance.shuffle(running)
         parked = [r.request_id for r in running if self.chance.random() < 0.1] if self.chance.random() < 0.5 else []
@@ -51,13 +55,18 @@ def restless(monkeypatch):
     return {"planner": {"name": "restless"}}
 
 
-def crowd(sim, chance, *, aborts):
+def crowd(sim, chance, *, aborts, classes=("interactive",)):
     """Random traffic under random bounds, with step times that vary; the names of the requests."""
     names = []
     for _ in range(400):
         sim.step_ns = chance.choice((4, 7, 30, 60)) * 1_000_000
         names += [
-            sim.add(chance.randint(1, 300), chance.randint(1, 40), age_ns=chance.randint(0, 10**8))
+            sim.add(
+                chance.randint(1, 300),
+                chance.randint(1, 40),
+                age_ns=chance.randint(0, 10**8),
+                request_class=chance.choice(classes),
+            )
             for _ in range(chance.randint(0, 2))
         ]
         if chance.random() < 0.1:
@@ -275,3 +284,100 @@ def test_an_engine_that_never_says_that_the_device_is_busy_is_reported_all_the_s
     }  # these are looked at a moment later
     assert [row._replace(**later) for row in silent] == [row._replace(**later) for row in spoken]
     assert silent_requests == spoken_requests
+
+
+def pairs(rows, *names):
+    """Counts by bucket of these fields, for each row's time."""
+    return {row.completed_ns: [dict(getattr(row, name)) for name in names] for row in rows}
+
+
+@pytest.mark.parametrize("is_silent", [False, True], ids=["spoken", "silent"])
+def test_each_step_reports_its_outputs_by_class_though_requests_leave_while_it_is_computed(
+    engine, restless, monkeypatch, is_silent
+):
+    sim = engine(kv_blocks=300, max_model_len=1024)
+    sim.patch(**restless)
+    if is_silent:
+        monkeypatch.setattr(sim.scheduler, "get_grammar_bitmask", lambda output: None)
+    chance, tracks = random.Random(6), sim.live.measurement.tracker.tracks
+    first, last, wanted = {}, {}, {}
+
+    def leave():
+        if sim.scheduler.requests and chance.random() < 0.15:
+            sim.abort(chance.choice(list(sim.scheduler.requests)))
+        first.update((name, track) for name, track in tracks.items() if name not in first)
+
+    sim.meanwhile = leave
+    crowd(sim, chance, aborts=True, classes=("interactive", "batch"))
+    assert sim.control.progress.faults == 0, sim.control.document()["contract"]
+    for now_ns, name in sorted((time, name) for name, times in sim.delivered_ns.items() for time in times):
+        counts = wanted.setdefault(now_ns, [{}, {}, {}, {}])
+        side = 2 * (first[name].request_class is RequestClass.BATCH) + (name not in last)
+        bucket = bucket_of(now_ns - last.get(name, first[name].arrival_ns))
+        counts[side][bucket] = counts[side].get(bucket, 0) + 1
+        last[name] = now_ns
+    reported = pairs(sim.rows.steps, "gaps", "first_tokens", "batch_gaps", "batch_first_tokens")
+    assert {now_ns: counts for now_ns, counts in reported.items() if any(counts)} == wanted
+    busy = [row for row in sim.rows.steps if row.prefill_tokens + row.decode_tokens]
+    assert [row.decode_context_tokens for row in busy] == sim.contexts
+    assert any(row.prefill_requests and not row.decode_requests and row.running > row.prefill_requests for row in busy)
+
+
+def longest_gaps(sim):
+    """The longest gap of each request that got output, in nanoseconds."""
+    times = sim.delivered_ns.values()
+    return sorted(max(later - earlier for earlier, later in itertools.pairwise(one)) for one in times)
+
+
+def test_a_gap_begins_with_the_token_before_the_preemption_though_that_step_gave_nobody_output(engine):
+    sim = engine()
+    names = [sim.add(prompt=16, output=30) for _ in range(3)]
+    for _ in range(6):
+        sim.step()
+    sim.patch(max_num_seqs=1, shed_to=1)
+    sim.meanwhile = lambda: sim.abort(names[0])
+    sim.step()
+    sim.scheduler.set_pause_state(PauseState.PAUSED_ALL)
+    sim.step()  # of nothing, and without output
+    sim.scheduler.set_pause_state(PauseState.UNPAUSED)
+    sim.run()
+    assert sum(row.preempted for row in sim.rows.steps) == 2
+    assert sorted(round(row.max_gap_seconds * 1e9) for row in sim.rows.requests) == longest_gaps(sim)
+
+
+def test_a_streaming_session_that_waits_for_its_next_chunk_is_not_in_the_stream(engine):
+    sim = engine()
+    sim.patch(targets={"itl_seconds": 0.05})
+    others = [sim.add(prompt=16, output=60) for _ in range(3)]
+    session = sim.add(prompt=16, output=5, resumable=True)
+    for _ in range(2):
+        for _ in range(15):
+            sim.step()
+        decodes = sum(sim.scheduler.requests[name].num_computed_tokens for name in others)
+        assert sim.live.measurement.ledger.context_tokens == decodes
+        sim.add(prompt=8, output=5, name=session, resumable=True)
+    for _ in range(15):
+        sim.step()
+    sim.abort(session)
+    sim.run()
+    assert sorted(round(row.max_gap_seconds * 1e9) for row in sim.rows.requests) == longest_gaps(sim)
+    assert sorted(row.gaps for row in sim.rows.requests) == sorted(len(one) - 1 for one in sim.delivered_ns.values())
+    assert sorted(row.gaps_over_target for row in sim.rows.requests) == [0, 0, 0, 2]
+
+
+@pytest.mark.parametrize("is_aborted", [False, True], ids=["finished", "aborted"])
+def test_a_name_used_again_within_a_step_is_a_request_of_its_own(engine, is_aborted):
+    sim = engine()
+    sim.add(prompt=16, output=40)
+    name = sim.add(prompt=16, output=5)
+    for _ in range(3):
+        sim.step()
+    while not is_aborted and name not in sim.finished:
+        sim.step()
+    if is_aborted:
+        sim.abort(name)
+    sim.add(prompt=24, output=8, name=name)
+    sim.run()
+    rows = [row for row in sim.rows.requests if row.prompt_tokens == 24]
+    assert [(row.outcome, row.output_tokens) for row in rows] == [(Outcome.FINISHED, 8)]
+    assert len(sim.rows.requests) == 3

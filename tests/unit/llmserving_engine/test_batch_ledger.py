@@ -66,7 +66,7 @@ def test_a_departure_names_whom_the_step_in_flight_passed_over():
     ledger, tracks, running = decoding("abcd")
     changes = step_without("b", ledger, running)
     assert changes.unnamed == 1
-    ledger.ceased(tracks["b"], 10, is_preempted=False)
+    ledger.ceased(tracks["b"], 10, comes_back=False)
     assert changes.unnamed == 0
     assert changes.composition.decode_context_tokens == 33
     ledger.name_absent([r for r in running if r.request_id != "b"])
@@ -76,7 +76,7 @@ def test_a_departure_names_whom_the_step_in_flight_passed_over():
 def test_those_passed_over_who_stay_are_found_before_the_next_step_and_join_again_later():
     ledger, tracks, running = decoding("abcd")
     changes = step_without("bd", ledger, running)
-    ledger.ceased(tracks["d"], 10, is_preempted=False)
+    ledger.ceased(tracks["d"], 10, comes_back=False)
     del running[3]
     ledger.name_absent(running)
     assert sorted(changes.left) == ["b", "d"]
