@@ -166,6 +166,28 @@ def test_time_stands_still_without_work() -> None:
     assert 1000.0 < clock.time < 1001.0
 
 
+def test_outputs_come_in_the_order_of_their_steps_as_from_the_engines_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = SchedulerEngine(EngineSettings(8, 2048, kv_blocks=1000, max_model_len=32))
+    schedule, update = engine.scheduler.schedule, engine.scheduler.update_from_output
+    scheduled: list[Any] = []
+    updated: list[Any] = []
+
+    def noting_schedule() -> Any:
+        scheduled.append(schedule())
+        return scheduled[-1]
+
+    def noting_update(output: Any, result: Any) -> Any:
+        updated.append(output)
+        return update(output, result)
+
+    monkeypatch.setattr(engine.scheduler, "schedule", noting_schedule)
+    monkeypatch.setattr(engine.scheduler, "update_from_output", noting_update)
+    load = [Arrival(0.0, 24, 8), Arrival(5.0, 24, 8)]  # nothing is left to schedule while the last token comes
+    Simulation(engine, load_device("h200-qwen3-8b"), load, [TargetChange(0.0, Targets(1.0, 0.1))]).run()
+    assert not all(output.total_num_scheduled_tokens for output in scheduled[:-1])
+    assert [id(output) for output in updated] == [id(output) for output in scheduled]
+
+
 @pytest.mark.parametrize(("bounds", "kv_tokens"), [((64, 512), 400_000), ((16, 256), 400_000), ((64, 1024), 20_000)])
 @pytest.mark.parametrize("asynchronous", [True, False])
 def test_the_twin_agrees_with_the_real_scheduler(bounds: tuple[int, int], kv_tokens: int, asynchronous: bool) -> None:

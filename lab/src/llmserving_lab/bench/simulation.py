@@ -99,12 +99,15 @@ class Simulation:
         return self._give_up(self.record)
 
     def _schedule(self) -> bool:
-        """Schedule one step and put it on the device; False when the scheduler found nothing to run."""
+        """Schedule one step and put it on the device; False when there was nothing to run, on the device neither."""
         output = self._scheduler.schedule()
         self._note_preempted(output)
         if not output.total_num_scheduled_tokens:
+            has_waited = bool(self._in_flight)
+            while self._in_flight:  # outputs come in the order of their steps
+                self._complete()
             self._scheduler.update_from_output(output, ModelRunnerOutput(req_ids=[], req_id_to_index={}))
-            return False
+            return has_waited
         batch, sampling = self._batch(output)
         start = max(self._clock.time, self._device_free)
         cost = self._device.step_seconds(batch, now=start)
