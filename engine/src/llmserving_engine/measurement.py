@@ -174,16 +174,19 @@ class Measurement:
                 planner.tell(planner.law.departed, track)
 
     def _landed(self, output: Any) -> MeasuredStep | None:
-        """The step whose output came."""
-        while self.in_flight:
-            step = self.in_flight.popleft()
+        """The step whose output came; None when it could not be noted."""
+        in_flight = self.in_flight
+        for step in in_flight:
             if step.output is output:
-                if step.waiting < 0:  # the engine did not say that the device has it
-                    self._look(step)
-                return step
-            self._preempted += step.preempted  # a step that scheduled nothing has no output
-            self._postpone(step.changes.left)
-        return None
+                break
+        else:
+            return None
+        while (passed := in_flight.popleft()) is not step:
+            self._preempted += passed.preempted  # a step that scheduled nothing has no output
+            self._postpone(passed.changes.left)
+        if step.waiting < 0:  # the engine did not say that the device has it
+            self._look(step)
+        return step
 
     def _look(self, step: MeasuredStep) -> None:
         """See how things stand after a step was scheduled."""

@@ -5,6 +5,7 @@ import vllm
 from vllm.v1.core.sched.scheduler import Scheduler
 
 import llmserving_lab.bench.engine as lab
+from llmserving_engine.batch_ledger import BatchLedger
 from llmserving_engine.changes import ControlError
 from llmserving_engine.enforcement import Enforcement
 from llmserving_engine.measurement import Measurement
@@ -111,6 +112,22 @@ def test_a_fault_of_our_own_ends_control_and_gives_the_scheduler_back(engine, mo
     with pytest.raises(ControlError) as refused:
         sim.patch(max_num_seqs=4)
     assert refused.value.status == 501
+
+
+@pytest.mark.parametrize("owner", [Measurement, BatchLedger])
+def test_after_a_single_fault_the_steps_that_follow_are_reported(engine, monkeypatch, owner):
+    sim = engine()
+    names = [sim.add(prompt=30, output=40) for _ in range(5)]
+    for _ in range(5):
+        sim.step()
+    with monkeypatch.context() as broken:
+        broken.setattr(owner, "scheduled", lambda *args, **kwargs: 1 / 0)
+        sim.step()
+    sim.run()
+    assert set(sim.finished) == set(names)
+    assert len(sim.rows.requests) == len(names)
+    assert sim.rows.steps[-1].completed_ns == sim.clock.now_ns
+    assert sim.control.progress.faults == 1
 
 
 def test_an_exception_of_vllm_is_passed_on_and_nothing_of_the_step_stays(engine, monkeypatch):
