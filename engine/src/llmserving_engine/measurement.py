@@ -118,7 +118,7 @@ class Measurement:
             predicted_ns = max(0, step.plan.predicted_ns)
             done = StepDone(step.number, composition, step.scheduled_ns, now_ns, step.duration_ns, predicted_ns)
             self._planner.tell(self._planner.law.completed, done)
-        if not self._scheduler.running:  # no step may follow
+        if not is_busy or not self._scheduler.running:  # the device waits for nothing, or no step may follow
             self._reporter.write()
 
     def on_device(self) -> None:
