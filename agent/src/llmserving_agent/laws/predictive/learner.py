@@ -64,7 +64,8 @@ class Learner:
     """What was seen, and the model fitted to it.
 
     Attributes:
-        memory: Means of what was seen.
+        memory: Means of what was seen, at the pace that the device had at first.
+        pace: What a step takes now over what it took at first.
         steps: Steps learned from.
         model: Newest fit; None while too little was seen.
         errors: Relative errors of the newest predictions, positive where the step took longer.
@@ -76,6 +77,14 @@ class Learner:
     model: Learned | None = None
     errors: tuple[float, ...] = ()
     drifting: int = 0
+    pace: float = 1.0
+
+    @property
+    def usual_error(self) -> float:
+        """Relative error, of either sign, that every second of the newest predictions exceeded; 0 while there are few."""
+        if len(self.errors) < FEW_ERRORS:
+            return 0.0
+        return sorted(map(abs, self.errors))[len(self.errors) // 2]
 
     def learned(self, records: Iterable[StepRecord]) -> Learner:
         """With these steps taken in; those of unknown duration are passed over."""
@@ -84,17 +93,18 @@ class Learner:
     def with_samples(self, samples: Sequence[Sample]) -> Learner:
         """With these steps taken in."""
         errors = self.errors
-        memory = self.memory
         if self.model is not None:
             fresh = [sample.seconds / self.model.seconds(sample) - 1.0 for sample in samples]
             errors = (*errors, *fresh)[-ERRORS:]
             drift = self._drift(samples)
             if drift is not None and self.drifting < DRIFT_PATIENCE:
                 return replace(self, errors=errors, drifting=self.drifting + 1)
-            if drift is not None:
-                known = StepMemory().with_steps(samples)
-                memory = memory.scaled(1.0 + drift, frozenset(known.cells))
-        return Learner(memory.with_steps(samples), self.steps + len(samples), self.model, errors)
+            if drift is not None:  # these steps are of the old pace and of the new one: they are not remembered
+                pace = self.pace * (1.0 + drift)
+                pace = 1.0 if abs(pace - 1.0) <= DRIFT else pace
+                return replace(self, errors=errors, drifting=0, pace=pace)
+        memory = self.memory.with_steps(replace(sample, seconds=sample.seconds / self.pace) for sample in samples)
+        return Learner(memory, self.steps + len(samples), self.model, errors, pace=self.pace)
 
     def refitted(self) -> Learner:
         """With a model fitted to all that is remembered; unchanged while that is too little."""
@@ -112,7 +122,12 @@ class Learner:
                 pulls,
             )
         )
-        model = Learned(coefficients, self._residuals(coefficients), self._error())
+        residuals = self._residuals(coefficients)
+        model = Learned(
+            tuple(self.pace * coefficient for coefficient in coefficients),
+            tuple(tuple(self.pace * seconds for seconds in row) for row in residuals),
+            self._error(),
+        )
         return replace(self, model=model)
 
     def _residuals(self, coefficients: Sequence[float]) -> tuple[tuple[float, ...], ...]:
@@ -141,7 +156,7 @@ class Learner:
             cell = self.memory.cells.get(key_of(sample))
             if cell is not None and cell.steps >= FULL_WEIGHT:
                 features = zip(self.model.coefficients, sample.features, cell.features, strict=True)
-                expected = cell.seconds + sum(weight * (new - old) for weight, new, old in features)
+                expected = self.pace * cell.seconds + sum(weight * (new - old) for weight, new, old in features)
                 ratios.append(sample.seconds / max(expected, 1e-4) - 1.0)
         if len(ratios) < DRIFT_STEPS:
             return None

@@ -114,17 +114,3 @@ class StepMemory:
             features = sample.features
             cells[key] = Cell(features, sample.seconds) if cell is None else cell.with_step(features, sample.seconds)
         return StepMemory(cells)
-
-    def scaled(self, factor: float, keep: frozenset[Key]) -> StepMemory:
-        """The device became slower or faster: what was seen before is carried over to the new pace.
-
-        Args:
-            factor: New over old duration.
-            keep: Cells seen since, which know the new pace already.
-        """
-        return StepMemory(
-            {
-                key: cell if key in keep else Cell(cell.features, cell.seconds * factor, cell.steps)
-                for key, cell in self.cells.items()
-            }
-        )

@@ -87,6 +87,26 @@ def test_lasting_preemptions_take_the_planner_out_for_a_while(
     assert decision.planner.name == PLANNER
 
 
+def test_a_model_that_is_wrong_in_every_second_step_takes_the_planner_out_and_one_that_is_seldom_wrong_does_not(
+    step_record: Make, window: Callable[..., Window], setting: Callable[..., Setting]
+):
+    for slow_in_ten, expected in ((2, PLANNER), (8, "bounds")):
+        state, decision = run(10, step_record, window, setting)
+        for k in range(3 * PATIENCE):
+            first = 10_000 + 60 * k
+            pace = 5.0 if k % 2 else 0.2  # back and forth: no pace to learn
+            steps = [
+                slow if number % 10 < slow_in_ten else usual
+                for number, (usual, slow) in enumerate(
+                    zip(batch(step_record, first), batch(step_record, first, pace=pace), strict=True)
+                )
+            ]
+            state, decision = Predictive().decide(state, window(steps=tuple(steps), planner=IN_FORCE), setting())
+        assert decision.planner.name == expected
+    assert decision.reason is DecisionReason.FALLBACK
+    assert "in every second step" in decision.message
+
+
 def test_a_single_bad_second_does_not(
     step_record: Make, window: Callable[..., Window], setting: Callable[..., Setting]
 ):

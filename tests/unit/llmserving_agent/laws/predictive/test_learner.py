@@ -1,5 +1,6 @@
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -71,6 +72,18 @@ def test_a_disturbance_of_a_second_is_not_learned():
     learner = trained()
     disturbed = learner.with_samples(steps(100, 3, pace=1.5)).refitted()
     assert worst(disturbed, steps(300, 4)) == worst(learner, steps(300, 4))
+
+
+def test_slowdowns_that_come_and_go_do_not_add_up_in_what_is_seldom_run():
+    learner = trained()
+    decodes = [one for one in steps(3000, 3) if not one.prefill]
+    for second in range(13 * 20):
+        slow = {0: 40, 1: 40, 2: 24}.get(second % 13, 0)  # of 40 steps
+        batch = decodes[second % 30 * 40 :][:40]
+        batch = [replace(one, seconds=1.5 * one.seconds) for one in batch[:slow]] + batch[slow:]
+        learner = learner.with_samples(batch).refitted()
+    mixed = [one for one in steps(400, 4) if one.prefill and one.decodes]
+    assert worst(learner, mixed) < 0.17
 
 
 def test_steps_that_all_look_alike_do_not_make_it_forget_the_others():
