@@ -103,7 +103,9 @@ class Learner:
                 pace = self.pace * (1.0 + drift)
                 pace = 1.0 if abs(pace - 1.0) <= DRIFT else pace
                 return replace(self, errors=errors, drifting=0, pace=pace)
-        memory = self.memory.with_steps(replace(sample, seconds=sample.seconds / self.pace) for sample in samples)
+        if self.pace != 1.0:
+            samples = [replace(sample, seconds=sample.seconds / self.pace) for sample in samples]
+        memory = self.memory.with_steps(samples)
         return Learner(memory, self.steps + len(samples), self.model, errors, pace=self.pace)
 
     def refitted(self) -> Learner:
