@@ -155,13 +155,13 @@ class Enforcement:
     def _park(self, plan: StepPlan) -> int:
         """Let the step pass over the plan's parked requests; how many decodes these are."""
         tracks, prefilling = self._tracks, self._prefilling
-        parked = {request_id: tracks[request_id].request for request_id in plan.parked if request_id in tracks}
-        decodes = sum(tracks[request_id].decoding for request_id in parked)
-        requests = list(parked.values())
-        if plan.decodes_pause:
-            others = [request for request in self._scheduler.running if request.request_id not in prefilling]
-            requests = [*(request for request in requests if request.request_id in prefilling), *others]
-            decodes = len(others)
+        named = [tracks[request_id] for request_id in dict.fromkeys(plan.parked) if request_id in tracks]
+        decodes = sum(track.decoding for track in named)
+        requests = [track.request for track in named]
+        if plan.decodes_pause:  # one that is named besides is put back to the same value twice
+            paused = [request for request in self._scheduler.running if request.request_id not in prefilling]
+            decodes = len(paused)
+            requests += paused
         self._parked.extend(zip(requests, map(_eligible_step, requests), strict=True))
         for request in requests:
             request.next_decode_eligible_step = _PARKED_STEP

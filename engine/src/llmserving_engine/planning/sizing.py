@@ -42,19 +42,19 @@ class Work:
         if job.refused and job.waiting:
             self.refused.append(job)
             return
+        self._append(job, tokens)
+
+    def put_refused_last(self) -> None:
+        """All others are in."""
+        for job in self.refused:
+            self._append(job, job.work)
+
+    def _append(self, job: Job, tokens: int) -> None:
         self.jobs.append(job)
         self._starts.append(self.tokens)
         self.tokens += tokens
         if job.hurried:
             self.hurried_tokens += tokens
-
-    def put_refused_last(self) -> None:
-        """All others are in."""
-        for job in self.refused:
-            self.jobs.append(job)
-            self._starts.append(self.tokens)
-            self.tokens += job.work
-            self.hurried_tokens += job.work * job.hurried
 
     def pairs(self, tokens: int) -> float:
         """Sum of chunk x (cached + chunk / 2) when the first `tokens` are computed."""
