@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from llmserving_agent.laws.predictive.learner import ERROR_QUANTILE
 from llmserving_api import series
 from llmserving_engine.planning import admission, fairness, relegation
 from llmserving_engine.planning.registry import PLANNERS
@@ -125,7 +126,8 @@ def test_constants_of_the_predictive_law_are_told_as_they_are() -> None:
     text = (ROOT / "docs" / "explanation" / "laws.md").read_text(encoding="utf-8")
     told = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", text, re.MULTILINE))
     settings = PredictiveSettings()
-    assert told["guard band"] == f"95 % error, {100 * settings.guard(0.0):g} to {100 * settings.guard(1.0):g} %"
+    least_and_most = f"{100 * settings.guard(0.0):g} to {100 * settings.guard(1.0):g} %"
+    assert told["guard band"] == f"{100 * ERROR_QUANTILE:g} % error, {least_and_most}"
     assert told["share of the prefill rate that feasibility counts on"] == f"{settings.rate_share:g}"
     assert told["long prompts that may be given up"] == f"{100 * fairness.SHARE:g} % of the longest tenth"
     assert told["share of the missed"].startswith(f"{100 * relegation.FLOOR:g} %; from half of the rate")

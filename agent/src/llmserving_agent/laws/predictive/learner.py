@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -22,6 +22,8 @@ ENOUGH_STEPS: Final = 50
 ENOUGH_CELLS: Final = 8
 ERRORS: Final = 400
 """Steps over which the error is taken."""
+ERROR_QUANTILE: Final = 0.975
+"""Share of the steps that stay below the stated error."""
 FEW_ERRORS: Final = 20
 FIRST_ERROR: Final = 0.15
 """Error stated before it was seen."""
@@ -32,8 +34,14 @@ FULL_WEIGHT: Final = 8.0
 DRIFT: Final = 0.06
 """From this median difference to earlier steps like them on, the device is taken to have changed its pace."""
 DRIFT_STEPS: Final = 15
+UNSURE_DRIFT: Final = 0.15
+"""The same for the difference to the model, where too few of the steps are like earlier ones."""
 DRIFT_PATIENCE: Final = 2
 """Rounds in which steps of another pace are set aside: what is over within two seconds is not learned."""
+SETTLED: Final = 30
+"""Rounds after which another pace is taken to be the device's own."""
+SURPRISE: Final = 0.08
+"""One step moves what is known by no more than this difference would."""
 LONGEST: Final = 10.0
 """Seconds beyond which a step is no step but a pause (a sleeping engine, a debugger)."""
 
@@ -45,7 +53,8 @@ class Learned:
     Attributes:
         coefficients: Nine of them.
         residuals: Seconds by kind and size of step.
-        error: Relative error that 95 % of steps stayed below when predicted before they ran.
+        error: Relative error that most steps stayed below (see `ERROR_QUANTILE`) when predicted before they ran, with what the
+            planner corrects the model by from step to step.
     """
 
     coefficients: tuple[float, ...]
@@ -64,12 +73,13 @@ class Learner:
     """What was seen, and the model fitted to it.
 
     Attributes:
-        memory: Means of what was seen, at the pace that the device had at first.
-        pace: What a step takes now over what it took at first.
-        steps: Steps learned from.
+        memory: Means of what was seen at the device's own pace.
+        steps: Steps seen.
         model: Newest fit; None while too little was seen.
         errors: Relative errors of the newest predictions, positive where the step took longer.
-        drifting: Rounds in a row in which the device seemed to have another pace.
+        drifting: Rounds in a row in which the device seemed to have another pace than `pace`.
+        pace: What a step takes now over what it takes at the device's own pace.
+        settled: Rounds since the pace changed.
     """
 
     memory: StepMemory = field(default_factory=StepMemory)
@@ -78,6 +88,7 @@ class Learner:
     errors: tuple[float, ...] = ()
     drifting: int = 0
     pace: float = 1.0
+    settled: int = 0
 
     @property
     def usual_error(self) -> float:
@@ -94,19 +105,44 @@ class Learner:
         """With these steps taken in."""
         errors = self.errors
         if self.model is not None:
-            fresh = [sample.seconds / self.model.seconds(sample) - 1.0 for sample in samples]
+            fresh = [sample.seconds / (sample.foreseen or self.model.seconds(sample)) - 1.0 for sample in samples]
             errors = (*errors, *fresh)[-ERRORS:]
             drift = self._drift(samples)
             if drift is not None and self.drifting < DRIFT_PATIENCE:
                 return replace(self, errors=errors, drifting=self.drifting + 1)
-            if drift is not None:  # these steps are of the old pace and of the new one: they are not remembered
+            if drift is not None:  # these steps are of the old pace and of the new one
                 pace = self.pace * (1.0 + drift)
                 pace = 1.0 if abs(pace - 1.0) <= DRIFT else pace
-                return replace(self, errors=errors, drifting=0, pace=pace)
-        if self.pace != 1.0:
-            samples = [replace(sample, seconds=sample.seconds / self.pace) for sample in samples]
-        memory = self.memory.with_steps(samples)
-        return Learner(memory, self.steps + len(samples), self.model, errors, pace=self.pace)
+                return replace(self, errors=errors, drifting=0, pace=pace, settled=0)
+        seen = replace(self, steps=self.steps + len(samples), errors=errors, drifting=0, settled=self.settled + 1)
+        if self.pace != 1.0 and seen.settled >= SETTLED:
+            return replace(seen, memory=self.memory.at_pace(self.pace), pace=1.0)
+        return replace(seen, memory=self.memory.with_steps(self._believed(samples)))
+
+    def _believed(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """What to remember of these steps.
+
+        The edge of a slowdown must not pull what is known along with it, and at another pace than the device's own only what is
+        not known yet is learned: what is remembered is all of one pace, and what is seldom seen is not left behind.
+        """
+        for sample in samples:
+            expected = self._expected(sample)
+            if expected is None:
+                yield replace(sample, seconds=sample.seconds / self.pace)
+            elif self.pace == 1.0:
+                most, least = expected * (1.0 + SURPRISE), expected * (1.0 - SURPRISE)
+                yield replace(sample, seconds=min(max(sample.seconds, least), most))
+
+    def _expected(self, sample: Sample) -> float | None:
+        """How long this step takes at the pace there is, by earlier steps of its own kind and size; None: they are too few.
+
+        Not by the model: where that fits badly, this is no news.
+        """
+        cell = self.memory.cells.get(key_of(sample))
+        if self.model is None or cell is None or cell.steps < FULL_WEIGHT:
+            return None
+        features = zip(self.model.coefficients, sample.features, cell.features, strict=True)
+        return max(self.pace * cell.seconds + sum(weight * (new - old) for weight, new, old in features), 1e-4)
 
     def refitted(self) -> Learner:
         """With a model fitted to all that is remembered; unchanged while that is too little."""
@@ -146,30 +182,23 @@ class Learner:
         )
 
     def _drift(self, samples: Sequence[Sample]) -> float | None:
-        """How much slower or faster the device has become; None where the steps do not say so.
-
-        A step is held against earlier steps of its own kind and size, not against the model: a model that fits badly
-        somewhere is no reason to think that the device has changed everywhere.
-        """
-        if self.model is None:
+        """How much slower or faster the device has become; None where the steps do not say so."""
+        if self.model is None or len(samples) < DRIFT_STEPS:
             return None
-        ratios = []
-        for sample in samples:
-            cell = self.memory.cells.get(key_of(sample))
-            if cell is not None and cell.steps >= FULL_WEIGHT:
-                features = zip(self.model.coefficients, sample.features, cell.features, strict=True)
-                expected = self.pace * cell.seconds + sum(weight * (new - old) for weight, new, old in features)
-                ratios.append(sample.seconds / max(expected, 1e-4) - 1.0)
-        if len(ratios) < DRIFT_STEPS:
-            return None
-        median = sorted(ratios)[len(ratios) // 2]
-        return median if abs(median) > DRIFT else None
+        pairs = [(sample.seconds, expected) for sample in samples if (expected := self._expected(sample)) is not None]
+        limit = DRIFT
+        if len(pairs) < DRIFT_STEPS:
+            pairs = [(sample.seconds, self.model.seconds(sample)) for sample in samples]
+            limit = UNSURE_DRIFT
+        ratios = sorted(seconds / expected - 1.0 for seconds, expected in pairs)
+        median = ratios[len(ratios) // 2]
+        return median if abs(median) > limit else None
 
     def _error(self) -> float:
         if len(self.errors) < FEW_ERRORS:
             return FIRST_ERROR
         ordered = sorted(self.errors)
-        return max(ordered[int(0.95 * (len(ordered) - 1))], 0.0)
+        return max(ordered[int(ERROR_QUANTILE * (len(ordered) - 1))], 0.0)
 
 
 def sample_of(record: StepRecord) -> Sample | None:
@@ -183,4 +212,5 @@ def sample_of(record: StepRecord) -> Sample | None:
         record.decode_requests,
         record.decode_context_tokens,
         seconds,
+        record.predicted_ns / 1e9,
     )

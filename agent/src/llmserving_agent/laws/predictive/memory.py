@@ -9,7 +9,7 @@ straight-line model fits cell means as well as single steps.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -47,6 +47,7 @@ class Sample:
         decodes: Requests that computed one token.
         context: Sum over those of the tokens they attended to.
         seconds: Duration.
+        foreseen: Duration that the planner foresaw; 0: none.
     """
 
     prefill: int
@@ -54,6 +55,7 @@ class Sample:
     decodes: int
     context: int
     seconds: float
+    foreseen: float = 0.0
 
     @property
     def features(self) -> tuple[float, ...]:
@@ -114,3 +116,7 @@ class StepMemory:
             features = sample.features
             cells[key] = Cell(features, sample.seconds) if cell is None else cell.with_step(features, sample.seconds)
         return StepMemory(cells)
+
+    def at_pace(self, pace: float) -> StepMemory:
+        """As if every step had taken `pace` times as long."""
+        return StepMemory({key: replace(cell, seconds=pace * cell.seconds) for key, cell in self.cells.items()})

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmserving_agent.laws.predictive.learner import ENOUGH_STEPS, Learner, sample_of
+from llmserving_agent.laws.predictive.learner import ENOUGH_STEPS, ERRORS, SETTLED, Learner, sample_of
 from llmserving_agent.laws.predictive.memory import RECENT, Sample, StepMemory
 from llmserving_api.telemetry import StepRecord
 
@@ -84,6 +84,47 @@ def test_slowdowns_that_come_and_go_do_not_add_up_in_what_is_seldom_run():
         learner = learner.with_samples(batch).refitted()
     mixed = [one for one in steps(400, 4) if one.prefill and one.decodes]
     assert worst(learner, mixed) < 0.17
+
+
+def test_the_edge_of_a_slowdown_hardly_moves_what_is_known_since_a_short_while():
+    learner = trained()
+    young = Sample(1500, 1.5e6, 3, 3000, device(1500, 1.5e6, 3, 3000))
+    plain = steps(60, 3)
+    known = learner.with_samples([*plain, *[young] * 10]).refitted()
+    edge = known.with_samples([*plain, *[replace(young, seconds=1.5 * young.seconds)] * 5]).refitted()
+    assert known.model is not None
+    assert edge.model is not None
+    assert edge.model.seconds(young) == pytest.approx(known.model.seconds(young), rel=0.05)
+
+
+def test_a_slower_device_is_noticed_though_its_steps_are_of_sizes_seldom_seen():
+    learner = Learner()
+    batches = [one for one in steps(3000, 1) if one.prefill + one.decodes > 200 or not one.prefill]
+    for start in range(0, len(batches), 50):
+        learner = learner.with_samples(batches[start : start + 50]).refitted()
+    smaller = [one for one in steps(6000, 2, pace=1.4) if one.prefill and one.prefill + one.decodes < 200]
+    for start in (0, 40, 80):
+        learner = learner.with_samples(smaller[start : start + 40]).refitted()
+    assert learner.pace == pytest.approx(1.4, abs=0.15)
+
+
+def test_a_pace_that_stays_becomes_the_devices_own_for_steps_not_seen_meanwhile_too():
+    learner = trained()
+    slower = [one for one in steps(6000, 3, pace=1.3) if not one.prefill]
+    for start in range(0, 40 * (SETTLED + 5), 40):
+        learner = learner.with_samples(slower[start % 1000 : start % 1000 + 40]).refitted()
+    assert learner.pace == 1.0
+    mixed = [one for one in steps(400, 4, pace=1.3) if one.prefill and one.decodes]
+    assert worst(learner, mixed) < 0.12
+
+
+def test_the_stated_error_is_that_of_the_planner_where_it_foresaw_more_than_the_model():
+    learner = trained()
+    seen = [replace(one, foreseen=one.seconds / 1.02) for one in steps(ERRORS, 3, pace=1.05)]
+    for start in range(0, ERRORS, 50):
+        learner = learner.with_samples(seen[start : start + 50]).refitted()
+    assert learner.model is not None
+    assert learner.model.error == pytest.approx(0.02, abs=1e-6)
 
 
 def test_steps_that_all_look_alike_do_not_make_it_forget_the_others():
