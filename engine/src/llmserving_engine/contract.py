@@ -99,7 +99,8 @@ def _of_values(scheduler: Any, gate: Gate) -> Iterator[str]:
         found = getattr(scheduler, name, None)
         if found != value:
             yield f"scheduler.{name} is {found}, its configuration says {value}"
-    for name in ("running", "waiting", "requests", "kv_cache_manager", "finished_req_ids", "block_size"):
+    names = ("running", "waiting", "requests", "kv_cache_manager", "finished_req_ids", "block_size")
+    for name in names if gate is Gate.RUNNING else (*names, "current_step"):
         if not hasattr(scheduler, name):
             yield f"scheduler.{name} is missing"
 

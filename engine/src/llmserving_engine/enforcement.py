@@ -4,6 +4,7 @@ The attributes of the scheduler that are touched are those of vLLM 0.31 to 0.33,
 ``runtime.Gate``); ``contract`` checks at start-up that they mean what is assumed here.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final
@@ -17,6 +18,8 @@ from llmserving_engine.tracking import RequestTracker
 from llmserving_engine.waiting_queue import OrderedQueue
 
 _PARKED_STEP: Final = 1 << 60
+_AWAY: Final = 1 << 60
+"""How far vLLM's step counter is put back while the decodes pause; those that are to be served are put back with it."""
 _eligible_step = attrgetter("next_decode_eligible_step")
 
 
@@ -41,6 +44,8 @@ class Enforcement:
         # of the step being scheduled
         self._cap = 0
         self._parked: list[tuple[Any, int]] = []
+        self._served: list[Any] | None = None  # while the decodes pause
+        self._running = 0
         self._has_chunk = False
 
     def order_waiting(self) -> None:
@@ -69,12 +74,15 @@ class Enforcement:
         self._cap = cap = max(1, min(plan.max_num_seqs, applied.max_num_seqs))
         if plan.running is not None:
             scheduler.running[:] = plan.running
-        running = len(scheduler.running)
+        self._running = running = len(scheduler.running)
         if self._gate is Gate.RUNNING:
             scheduler.max_num_running_reqs = max(cap, running)
         else:
             scheduler.max_num_active_reqs = cap
-        parked_decodes = self._park(plan) if plan.parked or plan.decodes_pause else 0
+        parked_decodes = self._park(plan.parked) if plan.parked else 0
+        if plan.decodes_pause:
+            self._pause_decodes()
+            parked_decodes = running
         if self._queue is not None:
             self._queue.offer(plan.waiting_first, plan.only_listed)
         decodes = max(0, running - len(self._prefilling) - parked_decodes) * self._decode_tokens
@@ -118,6 +126,8 @@ class Enforcement:
 
     def restore(self) -> None:
         """Undo what holds for one step only."""
+        if self._served is not None:
+            self._resume_decodes(self._served)
         if self._parked:
             for request, eligible in self._parked:
                 request.next_decode_eligible_step = eligible
@@ -152,20 +162,33 @@ class Enforcement:
         scheduler.max_num_scheduled_tokens = self._boot_budget
         return left
 
-    def _park(self, plan: StepPlan) -> int:
-        """Let the step pass over the plan's parked requests; how many decodes these are."""
-        tracks, prefilling = self._tracks, self._prefilling
-        named = [tracks[request_id] for request_id in dict.fromkeys(plan.parked) if request_id in tracks]
-        decodes = sum(track.decoding for track in named)
+    def _park(self, request_ids: Sequence[str]) -> int:
+        """Let the step pass over these requests; how many decodes are among them."""
+        tracks = self._tracks
+        named = [tracks[request_id] for request_id in dict.fromkeys(request_ids) if request_id in tracks]
         requests = [track.request for track in named]
-        if plan.decodes_pause:  # one that is named besides is put back to the same value twice
-            paused = [request for request in self._scheduler.running if request.request_id not in prefilling]
-            decodes = len(paused)
-            requests += paused
         self._parked.extend(zip(requests, map(_eligible_step, requests), strict=True))
         for request in requests:
             request.next_decode_eligible_step = _PARKED_STEP
-        return decodes
+        return sum(track.decoding for track in named)
+
+    def _pause_decodes(self) -> None:
+        """Let the step pass over all decodes, without touching each of them: for all but the others it is not their turn yet."""
+        parked = {id(request) for request, _ in self._parked}
+        self._served = [request for request in self._prefilling.values() if id(request) not in parked]
+        self._scheduler.current_step -= _AWAY
+        for request in self._served:
+            request.next_decode_eligible_step -= _AWAY
+
+    def _resume_decodes(self, served: list[Any]) -> None:
+        self._served = None
+        self._scheduler.current_step += _AWAY
+        for request in (
+            *served,
+            *self._scheduler.running[self._running :],
+        ):  # to those admitted vLLM may have given a turn
+            if request.next_decode_eligible_step < 0:
+                request.next_decode_eligible_step += _AWAY
 
     def _next_admission(self) -> Any:
         """The request that the step may admit first; None without a free slot, or when nobody is offered."""

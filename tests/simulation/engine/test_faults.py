@@ -130,24 +130,29 @@ def test_after_a_single_fault_the_steps_that_follow_are_reported(engine, monkeyp
     assert sim.control.progress.faults == 1
 
 
-def test_an_exception_of_vllm_is_passed_on_and_nothing_of_the_step_stays(engine, monkeypatch):
+@pytest.mark.parametrize("decodes_pause", [False, True])
+def test_an_exception_of_vllm_is_passed_on_and_nothing_of_the_step_stays(engine, monkeypatch, decodes_pause):
     class Parker(BoundsOnly):
         name = "parker"
 
         def plan(self, view):
-            return StepPlan(64, 512, parked=[request.request_id for request in view.running], chunk_tokens=16)
+            parked = [] if decodes_pause else [request.request_id for request in view.running]
+            return StepPlan(64, 512, parked=parked, chunk_tokens=16, decodes_pause=decodes_pause)
+
+    def state(scheduler):
+        return scheduler.current_step, [request.next_decode_eligible_step for request in scheduler.running]
 
     monkeypatch.setitem(registry.PLANNERS, "parker", lambda parameters: Parker())
     sim = engine()
     for _ in range(5):
         sim.add(prompt=8, output=50)
         sim.step()
-    before = [request.next_decode_eligible_step for request in sim.scheduler.running]
+    before = state(sim.scheduler)
     sim.patch(planner={"name": "parker"})
     monkeypatch.setattr(Scheduler, "schedule", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         sim.scheduler.schedule()
-    assert [request.next_decode_eligible_step for request in sim.scheduler.running] == before
+    assert state(sim.scheduler) == before
     assert sim.scheduler.scheduler_config.long_prefill_token_threshold == 0
 
 

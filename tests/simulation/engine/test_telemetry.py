@@ -33,7 +33,7 @@ class Restless(BoundsOnly):
         running = list(view.running)
         decodes = [request for request in running if request.request_id not in view.prefilling]
         assert view.decode_context_tokens == sum(request.num_computed_tokens for request in decodes)
-        assert all(request.next_decode_eligible_step < 1 << 59 for request in running)
+        assert all(0 <= request.next_decode_eligible_step < 1 << 59 for request in running)
         if self.chance.random() < 0.3:
             self.chance.shuffle(running)
         parked = [r.request_id for r in running if self.chance.random() < 0.1] if self.chance.random() < 0.5 else []

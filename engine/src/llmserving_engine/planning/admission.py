@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from llmserving_engine.planning.feasible import Job
 from llmserving_engine.planning.lengths import EDGES, OutputLengths, cell_of
+from llmserving_engine.planning.protocol import StepView
 
 FILL = 1.06
 """Share of the cache that the predicted peak may fill.
@@ -57,3 +59,65 @@ class Forecast:
                 return False
         self._lives = lives
         return True
+
+
+class Room:
+    """What a step has left for those who wait: slots, and blocks of the KV cache.
+
+    Attributes:
+        is_blocked: Whether somebody was kept out by memory; then so is everybody behind.
+    """
+
+    def __init__(self, view: StepView, lengths: OutputLengths, blocks: int, kept_free: float) -> None:
+        """Take the state.
+
+        Args:
+            view: The engine's state.
+            lengths: How long outputs get.
+            blocks: Free blocks, less those that the running will take in this step.
+            kept_free: Blocks that requests without a deadline leave to others.
+        """
+        self._view, self._lengths = view, lengths
+        self._slots = view.bounds.max_num_seqs - len(view.running)
+        self._blocks, self._kept_free = blocks, kept_free
+        self._forecast: Forecast | None = None
+        self.is_blocked = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody else can be admitted."""
+        return self.is_blocked or self._slots <= 0
+
+    def admits(self, job: Job, tokens: int) -> bool:
+        """Whether a waiting request with so many tokens to compute has a slot and fits until it ends; if so its share is taken."""
+        if self.is_closed or (not job.hurried and self._blocks < self._kept_free):
+            return False
+        if tokens <= 0:
+            return True
+        view = self._view
+        need = -(-(job.tokens + 1) // view.block_size)
+        if need > self._blocks or not self._lasts(job, need):
+            self.is_blocked = True
+            return False
+        self._blocks -= need
+        self._slots -= 1
+        return True
+
+    def _lasts(self, job: Job, need: int) -> bool:
+        view = self._view
+        if job.resumed or view.kv_blocks_free - need >= (1 - EASY) * view.kv_blocks_total:
+            return True
+        if self._forecast is None:
+            self._forecast = Forecast(view.kv_blocks_total * view.block_size, _lives(view), self._lengths)
+        return self._forecast.admits(job.tokens)
+
+
+def _lives(view: StepView) -> Iterator[tuple[int, int]]:
+    """Output and KV tokens of each running request, see `Forecast`."""
+    prefilling = view.prefilling
+    for request in view.running:
+        if request.request_id in prefilling:
+            yield 0, request.num_tokens
+        else:
+            computed = request.num_computed_tokens
+            yield computed - request.num_prompt_tokens + 1, computed

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
 
-from llmserving_engine.planning.admission import EASY, Forecast
+from llmserving_engine.planning.admission import Room
 from llmserving_engine.planning.feasible import JUDGED_PER_STEP, Job, Ordering
 from llmserving_engine.planning.lengths import OutputLengths
 from llmserving_engine.planning.pace import Pace
@@ -31,6 +31,8 @@ LOOKUPS = 4
 """Requests looked up in the prefix cache in one step, ..."""
 LOOKUP_STEPS = 32
 """... each again after so many steps."""
+OUTLOOK = 16
+"""Waiting requests looked at in a step that can admit none."""
 UNKNOWN_RATE = 1e9
 """Prefill rate before the first model: nobody is given up on a guess."""
 BATCH_FILL = 0.3
@@ -71,41 +73,32 @@ class Candidates:
             ttft: Target in seconds.
         """
         work = Work()
-        slots = view.bounds.max_num_seqs - len(view.running)
-        blocks = view.kv_blocks_free - 1 - decodes // view.block_size
         kept_free = (1 - BATCH_FILL) * view.kv_blocks_total if start < self.room_until else 0.0
-        forecast: Forecast | None = None
-        blocked = False
-        lookups = LOOKUPS
+        room = Room(view, self.lengths, view.kv_blocks_free - 1 - decodes // view.block_size, kept_free)
         most = view.bounds.max_num_batched_tokens
+        lookups, outlook = LOOKUPS, OUTLOOK
+        partial = len(view.prefilling)  # still to come
         for job in chain.from_iterable(self._fronts(view.step, start, ttft)):
-            if job.waiting and lookups:
+            if not job.waiting:
+                partial -= 1
+            elif lookups:
                 lookups -= _look_up(view, job)
-            if job.waiting and (blocked or slots <= 0 or (not job.hurried and blocks < kept_free)):
-                continue
             tokens = job.work
-            if tokens <= 0:
+            if job.waiting and not room.admits(job, tokens):
+                if room.is_closed:
+                    outlook -= 1
+                    if outlook <= 0 and partial <= 0:
+                        break
+            elif tokens <= 0:
                 work.done.append(job)
-                continue
-            if job.waiting:
-                need = -(-(job.tokens + 1) // view.block_size)
-                if need > blocks:
-                    blocked = True
-                    continue
-                if view.kv_blocks_free - need < (1 - EASY) * view.kv_blocks_total and not job.resumed:
-                    forecast = forecast or self._forecast(view)
-                    if not forecast.admits(job.tokens):
-                        blocked = True
-                        continue
-                blocks -= need
-                slots -= 1
-            work.add(job, tokens)
-            if work.tokens >= most or len(work.jobs) >= FRONT:
-                break
-        if not decodes and not work.jobs and not work.refused and blocked:
+            else:
+                work.add(job, tokens)
+                if work.tokens >= most or len(work.jobs) >= FRONT:
+                    break
+        if not decodes and not work.jobs and not work.refused and room.is_blocked:
             self._unblock(work)
         work.put_refused_last()
-        self.pace.looked(is_blocked=blocked)
+        self.pace.looked(is_blocked=room.is_blocked)
         return work
 
     def _fronts(self, step: int, start: float, ttft: float) -> Iterator[Sequence[Job]]:
@@ -142,17 +135,6 @@ class Candidates:
             for job in group:
                 work.add(job, job.work)
                 return
-
-    def _forecast(self, view: StepView) -> Forecast:
-        prefilling = view.prefilling
-        lives = []
-        for request in view.running:
-            if request.request_id in prefilling:
-                lives.append((0, request.num_tokens))
-            else:
-                computed = request.num_computed_tokens
-                lives.append((computed - request.num_prompt_tokens + 1, computed))
-        return Forecast(view.kv_blocks_total * view.block_size, lives, self.lengths)
 
 
 def _look_up(view: StepView, job: Job) -> bool:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmserving_engine.bounds import Bounds, Targets
+from llmserving_engine.planning.candidates import OUTLOOK
 from llmserving_engine.planning.predictive import build_predictive
 from llmserving_engine.planning.protocol import StepView
 from llmserving_engine.telemetry import RequestClass
@@ -237,6 +238,23 @@ def test_prompts_in_the_prefix_cache_count_only_by_what_is_left_of_them():
         engine.step += 1
         admitted = max(admitted, len(engine.planner.plan(engine.view()).waiting_first))
     assert admitted >= 4
+
+
+def test_a_full_batch_looks_at_few_of_those_that_wait():
+    looked_up = set()
+
+    class Watching(Engine):
+        def view(self) -> StepView:
+            return dataclasses.replace(super().view(), cached_tokens=lambda one: looked_up.add(one.request_id) or 0)
+
+    running, waiting = (
+        [Request(f"{when}-{k}", when, 20, 400) for k in range(8 + 90 * int(when))] for when in (0.0, 1.0)
+    )
+    engine = Watching(running + waiting, seqs=8)
+    while engine.now < 1.5:
+        engine.advance()
+    assert len(engine.waiting) == len(waiting)
+    assert 0 < len(looked_up - {one.request_id for one in running}) <= OUTLOOK
 
 
 def test_a_prompt_that_is_in_the_prefix_cache_no_longer_is_computed_without_delay():
