@@ -51,7 +51,8 @@ def _bounds(bound: str, words: str, beside: list[Line]) -> Any:
     return plot(
         words,
         f"Bound `{bound}`: requested by the agent, applied in the scheduler, effective once a step has kept it; a "
-        "lowered bound drains, so effective follows later. The limits are the resource's.",
+        "lowered bound drains, so effective follows later. The limits are the resource's, within the "
+        "engine's ceilings.",
         "short",
         [*lines, limits, *beside],
         targets="^limit.*",
