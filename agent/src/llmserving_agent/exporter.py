@@ -14,11 +14,12 @@ from llmserving_agent.totals import CLASS_NAMES, Buckets
 from llmserving_api import series
 from llmserving_api.control import Bounds, ContractMode
 from llmserving_api.latency import Counts, quantile_seconds
-from llmserving_api.policy import Mode, Policy, Target
+from llmserving_api.policy import AskedLimits, Limits, Mode, Policy, Target
 from llmserving_api.telemetry import RequestClass
 
 PERCENTILES = (50, 95, 99)
 GPU_SOURCES = ("nvml", "relay", "none")
+BOUNDS = ("max_num_seqs", "max_num_batched_tokens")
 
 Sample = tuple[tuple[str, ...], float]
 
@@ -37,7 +38,7 @@ class LoopCollector(Collector):
         policy = self._loop.policy.policy
         owner = ("", "") if policy is None else (policy.namespace, policy.name)
         if policy is not None:
-            yield from _policy(policy, owner)
+            yield from _policy(policy, owner, self._loop)
         yield _counter(series.POLICY_ERRORS, [(owner, self._loop.policy.refused)])
         yield from _gpu(self._loop)
         yield from _timings(self._loop)
@@ -91,16 +92,25 @@ def _targets(policy: Policy) -> list[tuple[str, Target]]:
     return [(name, target) for name, target in named if target is not None]
 
 
-def _policy(policy: Policy, owner: tuple[str, str]) -> Iterator[Metric]:
+def _limits(policy: Policy, loop: AgentLoop) -> Iterator[tuple[str, AskedLimits | Limits]]:
+    """The limits as in force: the ceilings are one for all ranks, and unknown before the first document."""
+    ceilings = next((engine.config.ceilings for engine in loop.engines.values() if engine.config is not None), None)
+    for bound in BOUNDS:
+        asked: AskedLimits = getattr(policy, bound)
+        yield bound, asked if ceilings is None else asked.within(getattr(ceilings, bound))
+
+
+def _policy(policy: Policy, owner: tuple[str, str], loop: AgentLoop) -> Iterator[Metric]:
     yield _gauge(
         series.SLA_TARGET,
         [((*owner, name, str(target.percentile)), target.target_seconds) for name, target in _targets(policy)],
     )
-    limits = (("max_num_seqs", policy.max_num_seqs), ("max_num_batched_tokens", policy.max_num_batched_tokens))
-    yield _gauge(
-        series.BOUND_LIMIT,
-        [((*owner, bound, end), float(getattr(limit, end))) for bound, limit in limits for end in ("min", "max")],
-    )
+    limits: list[Sample] = []
+    for bound, limit in _limits(policy, loop):
+        limits.append(((*owner, bound, "min"), limit.min))
+        if limit.max is not None:
+            limits.append(((*owner, bound, "max"), limit.max))
+    yield _gauge(series.BOUND_LIMIT, limits)
     yield _gauge(series.POLICY_REVISION, [(owner, policy.revision)])
     yield _gauge(series.MODE, [((*owner, mode.value), float(mode is policy.mode)) for mode in Mode])
 

@@ -4,7 +4,7 @@ from llmserving_agent.laws.protocol import Setting, clamped
 from llmserving_agent.sensors.ports import FrontEndShare
 from llmserving_agent.signals.attainment import JudgeBy
 from llmserving_api.control import Bounds, ContractMode, RuntimeConfig
-from llmserving_api.policy import Limits, Mode, Policy, Target
+from llmserving_api.policy import Mode, Policy, Target
 
 LEAST_SHARE_LEFT = 0.5
 """However long the front end takes, the scheduler is given at least this share of a target: less would stop it."""
@@ -13,8 +13,8 @@ LEAST_SHARE_LEFT = 0.5
 def setting_of(policy: Policy, config: RuntimeConfig, share: FrontEndShare) -> Setting:
     """Targets as the scheduler must meet them and limits within the engine's ceilings."""
     targets = judge_by(policy, share)
-    seqs = _within(policy.max_num_seqs, config.ceilings.max_num_seqs)
-    tokens = _within(policy.max_num_batched_tokens, config.ceilings.max_num_batched_tokens)
+    seqs = policy.max_num_seqs.within(config.ceilings.max_num_seqs)
+    tokens = policy.max_num_batched_tokens.within(config.ceilings.max_num_batched_tokens)
     return Setting(
         ttft=targets.ttft,
         itl=targets.itl,
@@ -60,10 +60,6 @@ def why_advice(policy: Policy, config: RuntimeConfig) -> str:
     if config.engine.unsupported:
         return f"advice only with {', '.join(config.engine.unsupported)}"
     return "mode Advise" if policy.mode is Mode.ADVISE else ""
-
-
-def _within(limits: Limits, ceiling: int) -> Limits:
-    return Limits(min=min(limits.min, ceiling), max=min(limits.max, ceiling))
 
 
 def _deducted(target: Target | None, seconds: float) -> Target | None:

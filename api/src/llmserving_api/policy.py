@@ -60,7 +60,7 @@ class Targets(_Document):
 
 
 class Limits(_Document):
-    """The user's hard minimum and maximum of one bound."""
+    """Hard minimum and maximum of one bound, both known."""
 
     min: Annotated[int, Field(ge=1)]
     max: Annotated[int, Field(ge=1)]
@@ -70,6 +70,24 @@ class Limits(_Document):
         if self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
         return self
+
+
+class AskedLimits(_Document):
+    """What the user asks of one bound; without a maximum it is the engine's ceiling, whatever that turns out to be."""
+
+    min: Annotated[int, Field(ge=1)]
+    max: Annotated[int | None, Field(ge=1)] = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+    def within(self, ceiling: int) -> Limits:
+        """The limits on an engine with this ceiling: neither end lies above it."""
+        most = ceiling if self.max is None else min(self.max, ceiling)
+        return Limits(min=min(self.min, most), max=most)
 
 
 class Policy(_Document):
@@ -83,5 +101,5 @@ class Policy(_Document):
     mode: Mode = Mode.AUTO
     law: LawName = DEFAULT_LAW
     sla: Targets = Targets()
-    max_num_seqs: Limits
-    max_num_batched_tokens: Limits
+    max_num_seqs: AskedLimits
+    max_num_batched_tokens: AskedLimits

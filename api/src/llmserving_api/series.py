@@ -70,7 +70,7 @@ BOUND_EFFECTIVE: Final = Series(
 BOUND_LIMIT: Final = Series(
     "llmserving_agent_bound_limit",
     "gauge",
-    "Limits of the resource; labels: bound, limit (min, max).",
+    "Limits of the resource within the engine's ceilings; labels: bound, limit (min, max).",
     ("namespace", "name", "bound", "limit"),
 )
 DECISIONS: Final = Series(

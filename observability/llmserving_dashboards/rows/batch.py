@@ -25,7 +25,7 @@ def panels() -> list[Any]:
         plot(
             "KV cache and preemptions",
             "Used share of KV blocks, and preemptions per second: a preempted request is computed anew, so these cost "
-            "time. Lower batching.maxNumSeqs.max, or choose the policy MemorySLA, where they persist.",
+            "time. Set a lower batching.maxNumSeqs.max, or choose the policy MemorySLA, where they persist.",
             "percentunit",
             [
                 Line(f"max by (pod, engine) ({select(series.ENGINE_KV_USAGE)})", "KV {{pod}}/{{engine}}"),
@@ -51,7 +51,8 @@ def _bounds(bound: str, words: str, beside: list[Line]) -> Any:
     return plot(
         words,
         f"Bound `{bound}`: requested by the agent, applied in the scheduler, effective once a step has kept it; a "
-        "lowered bound drains, so effective follows later. The limits are the resource's.",
+        "lowered bound drains, so effective follows later. The limits are the resource's, within the "
+        "engine's ceilings.",
         "short",
         [*lines, limits, *beside],
         targets="^limit.*",

@@ -71,7 +71,9 @@ def test_a_live_edit_reaches_running_pods_and_restarts_none(kubectl: Any, create
     assert {pod["metadata"]["uid"] for pod in pods_of(kubectl, created)} == uids
 
 
-def test_a_new_ceiling_rolls_the_pods_and_is_remembered(kubectl: Any, created: str, eventually: Eventually) -> None:
+def test_a_ceiling_given_and_taken_back_rolls_the_pods_and_is_remembered(
+    kubectl: Any, created: str, eventually: Eventually
+) -> None:
     kubectl.patch("llms", created, {"spec": {"batching": {"maxNumSeqs": {"max": 128}}}})
 
     def arguments() -> list[str]:
@@ -81,6 +83,10 @@ def test_a_new_ceiling_rolls_the_pods_and_is_remembered(kubectl: Any, created: s
 
     eventually(lambda: "--max-num-seqs=128" in arguments())
     eventually(lambda: [r["revision"] for r in revisions(kubectl, created)] == [2])
+
+    kubectl.patch("llms", created, {"spec": {"batching": {"maxNumSeqs": {"max": None}}}})
+    eventually(lambda: [r["revision"] for r in revisions(kubectl, created)] == [3])
+    assert not [argument for argument in arguments() if argument.startswith("--max-num")]
 
 
 def revisions(kubectl: Any, name: str) -> list[dict[str, Any]]:

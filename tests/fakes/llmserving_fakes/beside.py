@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmserving_api.policy import Limits, Target, Targets
+from llmserving_api.policy import AskedLimits, Target, Targets
 from llmserving_api.status import AgentStatus
 from llmserving_fakes.documents import make_policy
 from llmserving_lab.serving.agent import AgentProcess, Usage
@@ -18,8 +18,8 @@ from llmserving_lab.traffic.record import RequestRecord
 POLICY = make_policy(
     name="check",
     sla=Targets(inter_token_latency=Target(percentile=95, target_seconds=0.05)),
-    max_num_seqs=Limits(min=8, max=64),
-    max_num_batched_tokens=Limits(min=256, max=1024),
+    max_num_seqs=AskedLimits(min=8, max=64),
+    max_num_batched_tokens=AskedLimits(min=256, max=1024),
 )
 
 

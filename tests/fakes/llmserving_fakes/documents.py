@@ -14,7 +14,7 @@ from llmserving_api.control import (
     RuntimePatch,
     SLATargets,
 )
-from llmserving_api.policy import LawName, Limits, Policy
+from llmserving_api.policy import AskedLimits, LawName, Policy
 from llmserving_api.telemetry import StepRecord
 
 STOCK = Bounds(max_num_seqs=256, max_num_batched_tokens=8192)
@@ -91,8 +91,8 @@ def make_policy(revision: int = 1, **changes: Any) -> Policy:
         "namespace": "default",
         "name": "chat",
         "law": LawName.MEMORY_SLA,
-        "max_num_seqs": Limits(min=8, max=512),
-        "max_num_batched_tokens": Limits(min=256, max=8192),
+        "max_num_seqs": AskedLimits(min=8, max=512),
+        "max_num_batched_tokens": AskedLimits(min=256, max=8192),
     }
     return Policy(**{**fields, **changes})
 

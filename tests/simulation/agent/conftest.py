@@ -22,7 +22,7 @@ from llmserving_api.control import (
     SLATargets,
 )
 from llmserving_api.latency import bucket_of
-from llmserving_api.policy import LawName, Limits, Mode, Policy, Target, Targets
+from llmserving_api.policy import AskedLimits, LawName, Mode, Policy, Target, Targets
 from llmserving_api.telemetry import Outcome as Ended
 from llmserving_api.telemetry import RequestRecord, StepFlag, StepRecord
 from llmserving_fakes import documents
@@ -321,8 +321,8 @@ def make_policy(
             time_to_first_token=None if ttft is None else Target(percentile=95, target_seconds=ttft),
             inter_token_latency=None if itl is None else Target(percentile=95, target_seconds=itl),
         ),
-        max_num_seqs=Limits(min=seqs[0], max=seqs[1]),
-        max_num_batched_tokens=Limits(min=tokens[0], max=tokens[1]),
+        max_num_seqs=AskedLimits(min=seqs[0], max=seqs[1]),
+        max_num_batched_tokens=AskedLimits(min=tokens[0], max=tokens[1]),
     )
 
 

@@ -91,14 +91,20 @@ def test_the_engine_cannot_read_an_output_length_beforehand() -> None:
     assert short.max_tokens == long.max_tokens
 
 
-def test_stock_settings_are_those_of_vllm_for_the_card(run: Run) -> None:
-    result = run("default", load__requests=5)
-    assert result["ceilings"] == [1024, 8192]
+@pytest.mark.parametrize("policy", ["default", "predictive", "fair", "planner:bounds"])
+@pytest.mark.parametrize(
+    ("device", "ceilings"), [("rtxpro6000-llama-3.1-8b", [1024, 8192]), ("rtx4090-llama-3.1-8b", [256, 2048])]
+)
+def test_ceilings_that_nobody_names_are_those_of_vllm_for_the_card(
+    run: Run, policy: str, device: str, ceilings: list[int]
+) -> None:
+    result = run(policy, load__requests=5, device={"source": device})
+    assert result["ceilings"] == result["bounds"][0][1:] == ceilings
 
 
 def test_a_tight_target_brings_the_law_to_smaller_bounds(run: Run) -> None:
     result = run("memory-sla", load__requests=400, load__rate=6.0, targets=[{"ttft": 2.0, "itl": 0.04}])
-    assert result["bounds"][0][1:] == [512, 8192]
+    assert result["bounds"][0][1:] == [1024, 8192]
     assert result["bounds"][-1][2] < 2048
     assert "ITLHigh" in result["decisions"]
 

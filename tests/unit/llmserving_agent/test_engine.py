@@ -19,7 +19,7 @@ from llmserving_api.control import (
     SLATargets,
 )
 from llmserving_api.latency import bucket_of
-from llmserving_api.policy import LawName, Limits, Mode, Policy, Target, Targets
+from llmserving_api.policy import AskedLimits, LawName, Mode, Policy, Target, Targets
 from llmserving_api.telemetry import MoreRecord, RequestClass, RequestRecord, StepRecord
 from llmserving_api.telemetry import Outcome as Ended
 from llmserving_fakes.documents import make_policy, obeying, runtime_config, step_record
@@ -81,16 +81,37 @@ def test_the_first_change_carries_targets_fallback_and_lease_and_keeps_the_bound
 
 
 def test_the_fallback_is_what_stock_would_choose_within_the_limits() -> None:
-    actuation = decide(adopted(), 0.0, max_num_seqs=Limits(min=8, max=64))
+    actuation = decide(adopted(), 0.0, max_num_seqs=AskedLimits(min=8, max=64))
     assert actuation is not None
     assert actuation.patch.fallback == bounds(64, 8192)
     assert actuation.patch.max_num_seqs == 64
 
 
 def test_limits_beyond_the_ceilings_end_at_the_ceilings() -> None:
-    actuation = decide(adopted(), 0.0, law=LawName.STATIC, max_num_seqs=Limits(min=1000, max=4096))
+    actuation = decide(adopted(), 0.0, law=LawName.STATIC, max_num_seqs=AskedLimits(min=1000, max=4096))
     assert actuation is not None
     assert actuation.patch.max_num_seqs == 512
+
+
+def test_without_maxima_the_ceilings_are_the_limits_of_each_engine() -> None:
+    unlimited = {"max_num_seqs": AskedLimits(min=8), "max_num_batched_tokens": AskedLimits(min=256)}
+    for ceilings in (bounds(256, 2048), bounds(1024, 16384)):
+        actuation = decide(adopted(ceilings=ceilings), 0.0, law=LawName.STATIC, **unlimited)
+        assert actuation is not None
+        assert (actuation.patch.max_num_seqs, actuation.patch.max_num_batched_tokens) == (
+            ceilings.max_num_seqs,
+            ceilings.max_num_batched_tokens,
+        )
+
+
+@pytest.mark.parametrize("law", list(LawName))
+def test_minima_above_the_ceilings_leave_every_law_at_the_ceilings(law: LawName) -> None:
+    engine = adopted(ceilings=bounds(128, 2048), stock=bounds(128, 2048), requested=bounds(64, 1024))
+    minima = {"max_num_seqs": AskedLimits(min=500), "max_num_batched_tokens": AskedLimits(min=4096)}
+    actuation = decide(engine, 0.0, law=law, **minima)
+    assert actuation is not None
+    assert (actuation.patch.max_num_seqs, actuation.patch.max_num_batched_tokens) == (128, 2048)
+    assert actuation.patch.fallback == bounds(128, 2048)
 
 
 def test_one_change_at_a_time_is_on_its_way() -> None:
@@ -117,7 +138,7 @@ def test_an_edit_acts_in_the_next_pass_and_counts_once_confirmed() -> None:
     assert first is not None
     applied(engine, first, 0.0)
     assert engine.confirmed == 1
-    second = decide(engine, 0.1, revision=2, max_num_seqs=Limits(min=8, max=32))
+    second = decide(engine, 0.1, revision=2, max_num_seqs=AskedLimits(min=8, max=32))
     assert second is not None
     assert second.patch.max_num_seqs == 32
     assert engine.confirmed == 1

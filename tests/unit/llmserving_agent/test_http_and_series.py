@@ -21,7 +21,7 @@ from llmserving_api.control import (
     RuntimeConfig,
 )
 from llmserving_api.latency import bucket_of
-from llmserving_api.policy import Policy, Target, Targets
+from llmserving_api.policy import AskedLimits, Policy, Target, Targets
 from llmserving_api.status import AgentStatus
 from llmserving_api.telemetry import Outcome as Ended
 from llmserving_api.telemetry import RequestClass, RequestRecord, StepRecord
@@ -186,6 +186,27 @@ async def test_series_carry_what_the_loop_knows(client: httpx.AsyncClient, world
     assert value(series.GPU_MEMORY, uuid="GPU-1", kind="free") == 30
     assert value(series.ENGINE_CONTRACT, mode="full", **engine) == 1
     assert value(series.POLICY_REVISION, **owner) == 7
+
+
+async def test_limits_without_a_maximum_are_shown_once_an_engine_has_told_its_ceilings(
+    client: httpx.AsyncClient, world: World, loop: AgentLoop
+) -> None:
+    world.policy = make_policy(max_num_seqs=AskedLimits(min=1000), max_num_batched_tokens=AskedLimits(min=256))
+    loop.sense(NOW)
+
+    async def limits() -> dict[tuple[str, str], float]:
+        text = (await client.get("/metrics")).text
+        found = [(labels, value) for name, labels, value in samples(text) if name == series.BOUND_LIMIT.name]
+        return {(labels["bound"], labels["limit"]): value for labels, value in found}
+
+    assert await limits() == {("max_num_seqs", "min"): 1000, ("max_num_batched_tokens", "min"): 256}
+    loop.observe(0, Answer(Outcome.APPLIED, document()), NOW)
+    assert await limits() == {
+        ("max_num_seqs", "min"): 512,
+        ("max_num_seqs", "max"): 512,
+        ("max_num_batched_tokens", "min"): 256,
+        ("max_num_batched_tokens", "max"): 8192,
+    }
 
 
 async def test_what_an_earlier_agent_has_counted_is_not_counted_again(world: World) -> None:

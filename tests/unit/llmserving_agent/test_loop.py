@@ -13,7 +13,7 @@ from llmserving_api.control import (
     RuntimeConfig,
     RuntimePatch,
 )
-from llmserving_api.policy import Limits, Mode, Policy, Target, Targets
+from llmserving_api.policy import AskedLimits, Mode, Policy, Target, Targets
 from llmserving_api.telemetry import Outcome, RequestRecord
 from llmserving_fakes.documents import make_policy, obeying, runtime_config
 
@@ -78,7 +78,7 @@ def test_a_revision_counts_when_every_rank_has_confirmed_it(world: World) -> Non
     world.policy = make_policy(1)
     world.tick(0.0)
     assert world.loop.confirmed_revision == 1
-    world.policy = make_policy(2, max_num_seqs=Limits(min=8, max=64))
+    world.policy = make_policy(2, max_num_seqs=AskedLimits(min=8, max=64))
     world.tick(0.1, answering=(0,))
     assert world.loop.confirmed_revision == 1
     world.tick(20.0)
@@ -89,7 +89,7 @@ def test_a_rank_out_of_reach_does_not_hold_the_others_back(world: World) -> None
     world.policy = make_policy(1)
     world.tick(0.0)
     world.loop.observe(1, Answer(Answered.UNREACHABLE, message="gone"), 1.0)
-    world.policy = make_policy(2, max_num_seqs=Limits(min=8, max=64))
+    world.policy = make_policy(2, max_num_seqs=AskedLimits(min=8, max=64))
     world.tick(1.1)
     assert world.loop.confirmed_revision == 2
 
@@ -115,7 +115,7 @@ def test_the_history_is_bounded_and_newest_first(world: World) -> None:
 
 
 def test_a_decision_is_told_with_what_it_changed(world: World) -> None:
-    world.policy = make_policy(1, max_num_seqs=Limits(min=8, max=64))
+    world.policy = make_policy(1, max_num_seqs=AskedLimits(min=8, max=64))
     world.tick(0.0)
     assert words(world.notes[0].taken) == "limits are now 8 to 64 seqs, 256 to 8192 tokens: 256 → 64 sequences"
 

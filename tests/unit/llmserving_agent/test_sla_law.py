@@ -238,6 +238,6 @@ def test_a_throttled_gpu_is_named_as_the_reason_of_slow_steps(
     assert "the GPU is throttled (HwThermalSlowdown)" in decision.message
 
 
-def test_static_is_the_maxima_of_the_resource(window: Windows, setting: Settings) -> None:
+def test_static_keeps_the_upper_limits(window: Windows, setting: Settings) -> None:
     _, decision = Static().decide(None, window(), setting(max_num_seqs=Limits(min=8, max=128)))
     assert decision.bounds == Bounds(max_num_seqs=128, max_num_batched_tokens=8192)

@@ -35,6 +35,22 @@ def test_pydantic_judges_as_the_api_server(name: str) -> None:
     assert accepted(case) == ("message" not in case)
 
 
+@pytest.mark.parametrize(
+    ("batching", "says"),
+    [
+        ({"maxNumSeqs": {"max": 4}}, "min 8 is above max 4"),
+        ({"maxNumSeqs": {"max": 4096}}, "maxNumSeqs.max 4096: .* above 2048, .* write maxNumBatchedTokens.max too"),
+        (
+            {"maxNumSeqs": {"max": 512}, "maxNumBatchedTokens": {"max": 256}},
+            "maxNumBatchedTokens.max 256, maxNumSeqs.max 512: .* raise maxNumBatchedTokens.max",
+        ),
+    ],
+)
+def test_a_refused_maximum_is_named_with_its_value(batching: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        LLMServingSpec.model_validate({**TABLE["base"]["spec"], "batching": batching})
+
+
 def test_pydantic_says_what_to_write_instead() -> None:
     for case in TABLE["cases"].values():
         if case.get("message", "").startswith(("write", "leave")):

@@ -35,6 +35,7 @@ RESTARTING_EDITS: list[dict[str, Any]] = [
     {"engine": {"image": "vllm/vllm-openai:v0.32.0", "args": ["--max-model-len=4096"]}},
     {"batching": {"maxNumSeqs": {"max": 128}}},
     {"batching": {"maxNumBatchedTokens": {"max": 4096}}},
+    {"batching": {"maxNumSeqs": {"max": 128}, "maxNumBatchedTokens": {"max": 4096}}},
     {"template": {"spec": {"nodeSelector": {"gpu": "h100"}}}},
 ]
 
@@ -116,6 +117,17 @@ def test_a_restarting_edit_renders_and_remembers_a_new_template(
     assert template(plan) != template(before)
     assert revision["data"]["template"] == template(plan)
     assert revision["revision"] == 2
+
+
+@pytest.mark.parametrize("bound", ["maxNumSeqs", "maxNumBatchedTokens"])
+def test_a_maximum_taken_back_renders_a_template_without_its_flag(
+    bound: str, owner: Identity, settings: Settings, make_spec: MakeSpec, make_observation: MakeObservation
+) -> None:
+    named = make_plan(owner, make_spec(batching={bound: {"max": 1024}}), make_observation(), settings, now=0.0)
+    plan = make_plan(owner, make_spec(), after(named, make_observation), settings, now=1.0)
+
+    never = make_plan(owner, make_spec(), make_observation(), settings, now=0.0)
+    assert template(plan) == template(never) != template(named)
 
 
 def test_the_revision_before_is_deleted_by_uid(

@@ -154,6 +154,23 @@ def test_a_model_is_a_hub_name_or_a_path(uri: str, argument: str) -> None:
     assert model_argument(uri) == argument
 
 
+@pytest.mark.parametrize(
+    ("batching", "flags"),
+    [
+        ({}, []),
+        ({"maxNumSeqs": {"min": 16}}, []),
+        ({"maxNumSeqs": {"max": 64}}, ["--max-num-seqs=64"]),
+        ({"maxNumBatchedTokens": {"max": 512}}, ["--max-num-batched-tokens=512"]),
+    ],
+)
+def test_ceilings_that_nobody_names_are_left_to_vllm(
+    batching: dict[str, Any], flags: list[str], make_spec: Callable[..., LLMServingSpec]
+) -> None:
+    arguments = build_arguments("chat", make_spec(batching=batching), 60)
+
+    assert [argument for argument in arguments if argument.startswith("--max-num")] == flags
+
+
 def test_the_ceilings_are_the_maxima_and_the_users_flags_come_last(make_spec: Callable[..., LLMServingSpec]) -> None:
     spec = make_spec(
         engine={"image": "x", "args": ["--no-enable-chunked-prefill"]},

@@ -6,14 +6,14 @@ from llmserving_api.control import Bounds
 
 
 class Static:
-    """Always the maxima of the resource, as ``--max-num-seqs`` and ``--max-num-batched-tokens`` would be."""
+    """Always the highest bounds allowed: the engine's ceilings, as set by its flags or chosen by vLLM."""
 
     def start(self, bounds: Bounds, setting: Setting) -> None:
         """No state."""
 
     def decide(self, state: None, window: Window, setting: Setting) -> tuple[None, Decision]:
-        """The maxima."""
+        """The upper ends of the limits."""
         bounds = Bounds(
             max_num_seqs=setting.max_num_seqs.max, max_num_batched_tokens=setting.max_num_batched_tokens.max
         )
-        return None, Decision(bounds, DecisionReason.STATIC, "the maxima of the resource")
+        return None, Decision(bounds, DecisionReason.STATIC, "the highest bounds allowed")

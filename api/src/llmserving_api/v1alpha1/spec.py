@@ -129,19 +129,30 @@ class SLA(Model):
     ] = "5m"
 
 
+_MIN: Final = "min is the least bound the agent may set; above the engine's ceiling it counts as the ceiling. Live."
+_MAX: Final = (
+    "max is the engine's ceiling, a start-up flag; without it vLLM's own choice for the card. An edit restarts pods."
+)
+LEAST_DEFAULT_TOKENS: Final = 2048
+"""The fewest tokens of a step that vLLM takes on a GPU where no flag says otherwise."""
+
+
 class _Limits(Model):
-    """A pair of limits; the minimum is live, the maximum is a start-up flag."""
+    """A pair of limits; the minimum is live, the maximum is a start-up flag and by default vLLM's own choice."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("self.min <= self.max", "min is above max: lower min (it may be the default) or raise max"),
+        Rule(
+            "!has(self.max) || self.min <= self.max",
+            "min is above max: lower min (it may be the default) or raise max",
+        ),
     )
 
     min: int
-    max: int
+    max: int | None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.min > self.max:
+        if self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}: lower min or raise max")
         return self
 
@@ -149,21 +160,18 @@ class _Limits(Model):
 class SeqsLimits(_Limits):
     """Limits of max_num_seqs, the requests in a batch."""
 
-    min: Annotated[int, Field(ge=1, le=65536, description="min is the least bound the agent may set. Live.")] = 8
-    max: Annotated[
-        int,
-        Field(ge=1, le=65536, description="max is the engine's ceiling, a start-up flag. An edit restarts pods."),
-    ] = 256
+    min: Annotated[int, Field(ge=1, le=65536, description=_MIN)] = 8
+    max: Annotated[int | None, Field(ge=1, le=65536, description=_MAX)] = None
 
 
 class TokensLimits(_Limits):
     """Limits of max_num_batched_tokens, the tokens of a step."""
 
-    min: Annotated[int, Field(ge=1, le=1048576, description="min is the least bound the agent may set. Live.")] = 256
-    max: Annotated[
-        int,
-        Field(ge=1, le=1048576, description="max is the engine's ceiling, a start-up flag. An edit restarts pods."),
-    ] = 8192
+    min: Annotated[int, Field(ge=1, le=1048576, description=_MIN)] = 256
+    max: Annotated[int | None, Field(ge=1, le=1048576, description=_MAX)] = None
+
+
+_ROOM_FOR_EACH: Final = "every request in a batch needs a token of the step"
 
 
 class Batching(Model):
@@ -171,9 +179,16 @@ class Batching(Model):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
+            "!has(self.maxNumSeqs.max) || !has(self.maxNumBatchedTokens.max) || "
             "self.maxNumBatchedTokens.max >= self.maxNumSeqs.max",
-            "maxNumBatchedTokens.max is below maxNumSeqs.max: every request in a batch needs a token of the step; "
+            f"maxNumBatchedTokens.max is below maxNumSeqs.max: {_ROOM_FOR_EACH}; "
             "raise maxNumBatchedTokens.max or lower maxNumSeqs.max",
+        ),
+        Rule(
+            "!has(self.maxNumSeqs.max) || has(self.maxNumBatchedTokens.max) || "
+            f"self.maxNumSeqs.max <= {LEAST_DEFAULT_TOKENS}",
+            f"maxNumSeqs.max is above {LEAST_DEFAULT_TOKENS}, the tokens of a step on a card for which vLLM chooses few: "
+            f"{_ROOM_FOR_EACH}; write maxNumBatchedTokens.max too, at least maxNumSeqs.max, or lower maxNumSeqs.max",
         ),
     )
 
@@ -187,7 +202,7 @@ class Batching(Model):
     policy: Annotated[
         LawName,
         Field(
-            description="policy is the law that decides: Static keeps the maxima, Memory fills the KV cache, SLA keeps "
+            description="policy is the law that decides: Static keeps the ceilings, Memory fills the KV cache, SLA keeps "
             "the latency targets, MemorySLA takes the smaller of both, Predictive learns step times and plans by token "
             "deadlines. Experimental: Wait admits in groups, NestedWait lets long outputs gather too."
         ),
@@ -199,8 +214,13 @@ class Batching(Model):
 
     @model_validator(mode="after")
     def _a_token_for_each(self) -> Self:
-        if self.max_num_batched_tokens.max < self.max_num_seqs.max:
-            raise ValueError(self.rules[0].message)
+        seqs, tokens = self.max_num_seqs.max, self.max_num_batched_tokens.max
+        if seqs is None:
+            return self
+        if tokens is None and seqs > LEAST_DEFAULT_TOKENS:
+            raise ValueError(f"maxNumSeqs.max {seqs}: {self.rules[1].message}")
+        if tokens is not None and tokens < seqs:
+            raise ValueError(f"maxNumBatchedTokens.max {tokens}, maxNumSeqs.max {seqs}: {self.rules[0].message}")
         return self
 
 

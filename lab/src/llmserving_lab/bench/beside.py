@@ -20,7 +20,7 @@ from llmserving_agent.sensors.none import NoFrontEnd, NoGPU
 from llmserving_agent.sensors.ports import PolicyReading
 from llmserving_agent.sensors.ring import RingDirectory
 from llmserving_api.control import PlannerChoice, RuntimePatch, SLATargets
-from llmserving_api.policy import LawName, Limits, Policy, Target
+from llmserving_api.policy import AskedLimits, LawName, Policy, Target
 from llmserving_api.policy import Targets as PolicyTargets
 from llmserving_lab.bench.clock import CONFIG_SECONDS, EPOCH, TICK_SECONDS
 from llmserving_lab.bench.outcome import Targets
@@ -52,9 +52,8 @@ class Beside(Protocol):
 class PolicyBoard:
     """The policy as the operator would publish it, seen by the agent after `POLICY_DELAY`."""
 
-    def __init__(self, law: LawName, ceilings: Ceilings) -> None:
+    def __init__(self, law: LawName) -> None:
         self._law = law
-        self._ceilings = ceilings
         self._published: list[tuple[float, Policy]] = []
 
     def publish(self, targets: Targets, *, at: float) -> None:
@@ -69,10 +68,8 @@ class PolicyBoard:
                 inter_token_latency=_target(targets.itl, targets.percentile),
                 end_to_end_latency=_target(targets.e2e, targets.percentile),
             ),
-            max_num_seqs=Limits(min=min(8, self._ceilings.max_num_seqs), max=self._ceilings.max_num_seqs),
-            max_num_batched_tokens=Limits(
-                min=min(256, self._ceilings.max_num_batched_tokens), max=self._ceilings.max_num_batched_tokens
-            ),
+            max_num_seqs=AskedLimits(min=8),
+            max_num_batched_tokens=AskedLimits(min=256),
         )
         seen = at if not self._published else at + POLICY_DELAY
         self._published.append((EPOCH + seen, policy))
@@ -92,16 +89,15 @@ class AgentBeside:
 
     period = TICK_SECONDS
 
-    def __init__(self, law: LawName, ceilings: Ceilings, plugin: PlugIn) -> None:
+    def __init__(self, law: LawName, plugin: PlugIn) -> None:
         """Prepare a run.
 
         Args:
             law: The agent's law.
-            ceilings: The engine's start-up bounds, which are the policy's limits too.
-            plugin: The plug-in in the engine.
+            plugin: The plug-in in the engine; the engine's ceilings are the limits.
         """
         self._plugin = plugin
-        self._board = PolicyBoard(law, ceilings)
+        self._board = PolicyBoard(law)
         self._config_due = 0.0
         self._loop = AgentLoop(
             telemetry=RingDirectory(plugin.folder),

@@ -46,7 +46,7 @@ def bench(
         typer.Option(
             help="Comma-separated: default (stock vLLM), static:SEQSxTOKENS, static-grid (searches the best of these), limit "
             "(throughput without targets); laws memory, memory-readme, sla, memory-sla, predictive, wait, nested-wait, each with "
-            ":SEQSxTOKENS for other ceilings than 512x8192; to compare with, past-future, fair, oracle, and planner:NAME."
+            ":SEQSxTOKENS for other ceilings than vLLM's own for the card; to compare with, past-future, fair, oracle, and planner:NAME."
         ),
     ] = "default",
     ttft: Annotated[str, typer.Option(help="Time-to-first-token target, such as 2s or 800ms.")] = "2s",

@@ -75,7 +75,7 @@ def execute_run(plan: RunPlan) -> dict[str, Any]:
         beside: Beside | None = None
         if plugin and setup.law:
             stack.enter_context(catalogue_of(setup.law))
-            beside = AgentBeside(law_of(setup.law), ceilings, plugin)
+            beside = AgentBeside(law_of(setup.law), plugin)
         elif plugin and setup.planner:
             tell_oracle(device, [arrival.output_tokens for arrival in arrivals])
             beside = PlannerBeside(setup.planner, ceilings, plugin)

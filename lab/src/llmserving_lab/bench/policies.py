@@ -28,7 +28,7 @@ class Setup:
     """What a policy asks of a run.
 
     Attributes:
-        ceilings: Start-up settings; None takes those that stock vLLM gives the card.
+        ceilings: Start-up settings; None takes those that stock vLLM gives the card, as a resource without maxima does.
         law: Law of the agent that runs beside the engine, with the plug-in in it.
         planner: Planner of the plug-in that runs without an agent, its bounds at the ceilings. With neither, vLLM's own scheduler
             runs alone.
@@ -37,10 +37,6 @@ class Setup:
     ceilings: Ceilings | None = None
     law: str | None = None
     planner: str | None = None
-
-
-_LAW_CEILINGS = Ceilings(512, 8192)
-"""Ceilings of engines under a law where none are named: the limits of the resource's `batching` in the documentation's example."""
 
 
 def _default(argument: str) -> Setup:
@@ -67,7 +63,7 @@ def _ceilings(name: str, argument: str) -> Ceilings:
 
 def _law(name: str) -> Callable[[str], Setup]:
     def make(argument: str) -> Setup:
-        return Setup(_ceilings(name, argument) if argument else _LAW_CEILINGS, law=name)
+        return Setup(_ceilings(name, argument) if argument else None, law=name)
 
     return make
 
@@ -75,7 +71,7 @@ def _law(name: str) -> Callable[[str], Setup]:
 def _planner(name: str) -> Callable[[str], Setup]:
     def make(argument: str) -> Setup:
         _no_argument(name, argument)
-        return Setup(_LAW_CEILINGS, planner=name)
+        return Setup(planner=name)
 
     return make
 
@@ -83,7 +79,7 @@ def _planner(name: str) -> Callable[[str], Setup]:
 def _any_planner(argument: str) -> Setup:
     if not argument:
         raise PolicyError("policy planner: should be planner:NAME, a planner of the plug-in, for example planner:wait")
-    return Setup(_LAW_CEILINGS, planner=argument)
+    return Setup(planner=argument)
 
 
 def _no_argument(name: str, argument: str) -> None:

@@ -70,7 +70,7 @@ SCENES: tuple[Scene, ...] = (
     Scene("predictive", "predictive", "default", _BURSTS, (Quantity.RUNNING, Quantity.WAITING, Quantity.GAP)),
     Scene(
         "memory",
-        "memory",
+        "memory:512x8192",
         "static:512x8192",
         _FEWER,
         (Quantity.RUNNING, Quantity.WAITING, Quantity.KV),
@@ -78,11 +78,15 @@ SCENES: tuple[Scene, ...] = (
         targets=TargetPlan(ttft=2.0),
     ),
     Scene(
-        "sla", "sla", "static:512x8192", _BURSTS, (Quantity.TOKENS, Quantity.GAP, Quantity.RUNNING, Quantity.WAITING)
+        "sla",
+        "sla:512x8192",
+        "static:512x8192",
+        _BURSTS,
+        (Quantity.TOKENS, Quantity.GAP, Quantity.RUNNING, Quantity.WAITING),
     ),
     Scene(
         "memory-sla",
-        "memory-sla",
+        "memory-sla:512x8192",
         "static:512x8192",
         _FEWER.model_copy(update={"requests": 480, "rate": 4.0}),
         (Quantity.RUNNING, Quantity.TOKENS, Quantity.GAP, Quantity.KV),
@@ -90,7 +94,7 @@ SCENES: tuple[Scene, ...] = (
     ),
     Scene(
         "wait",
-        "wait",
+        "wait:512x8192",
         "static:256x8192",
         _LONG_OUTPUTS,
         (Quantity.RUNNING, Quantity.WAITING, Quantity.KV),
@@ -99,7 +103,7 @@ SCENES: tuple[Scene, ...] = (
     ),
     Scene(
         "nested-wait",
-        "nested-wait",
+        "nested-wait:512x8192",
         "static:256x8192",
         _CHAT,
         (Quantity.RUNNING, Quantity.WAITING, Quantity.KV),

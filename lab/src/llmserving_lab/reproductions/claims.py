@@ -26,7 +26,7 @@ REPRODUCTIONS: tuple[Reproduction, ...] = (
         requests=1319,
         rate=AT_ONCE,
         kv_tokens=166_000,
-        policies=(STATIC, "memory", "memory-readme", "static:64x8192", "static:512x8192"),
+        policies=(STATIC, "memory:512x8192", "memory-readme:512x8192", "static:64x8192", "static:512x8192"),
     ),
     Reproduction(
         name="memory-longer",
@@ -40,7 +40,7 @@ REPRODUCTIONS: tuple[Reproduction, ...] = (
         requests=1500,
         rate=AT_ONCE,
         kv_tokens=433_000,
-        policies=(STATIC, "memory", "static:512x8192"),
+        policies=(STATIC, "memory:512x8192", "static:512x8192"),
     ),
     Reproduction(
         name="memory-small-model",
@@ -53,7 +53,7 @@ REPRODUCTIONS: tuple[Reproduction, ...] = (
         lengths="fixed:128x128",
         requests=1000,
         rate=AT_ONCE,
-        policies=(STATIC, "memory", "default"),
+        policies=(STATIC, "memory:512x8192", "default"),
     ),
     Reproduction(
         name="memory-overcommitted",
@@ -67,7 +67,7 @@ REPRODUCTIONS: tuple[Reproduction, ...] = (
         requests=1319,
         rate=AT_ONCE,
         kv_tokens=40_000,
-        policies=("static:512x8192", "memory", "memory-readme", "static:64x8192", "static:128x8192"),
+        policies=("static:512x8192", "memory:512x8192", "memory-readme:512x8192", "static:64x8192", "static:128x8192"),
     ),
     Reproduction(
         name="sla-mean",
@@ -82,7 +82,7 @@ REPRODUCTIONS: tuple[Reproduction, ...] = (
         rate=5.4,
         kv_tokens=400_000,
         targets=TargetPlan(itl=_D_SLA, percentile=50),
-        policies=(STATIC, "sla"),
+        policies=(STATIC, "sla:512x8192"),
     ),
     Reproduction(
         name="sla-good",
@@ -96,7 +96,7 @@ REPRODUCTIONS: tuple[Reproduction, ...] = (
         requests=1500,
         rate=40.0,
         targets=TargetPlan(itl=_D_SLA),
-        policies=(STATIC, "sla"),
+        policies=(STATIC, "sla:512x8192"),
     ),
     Reproduction(
         name="memory-sla",
@@ -110,7 +110,7 @@ REPRODUCTIONS: tuple[Reproduction, ...] = (
         requests=800,
         rate=14.0,
         targets=TargetPlan(itl=_D_SLA),
-        policies=(STATIC, "memory-sla", "sla"),
+        policies=(STATIC, "memory-sla:512x8192", "sla:512x8192"),
     ),
     Reproduction(
         name="wait",
@@ -125,7 +125,7 @@ REPRODUCTIONS: tuple[Reproduction, ...] = (
         requests=500,
         rate=6.0,
         kv_tokens=137_000,
-        policies=("static:256x512", "wait", STATIC, "memory-readme"),
+        policies=("static:256x512", "wait:512x8192", STATIC, "memory-readme:512x8192"),
     ),
     Reproduction(
         name="nested-wait",
@@ -140,7 +140,7 @@ REPRODUCTIONS: tuple[Reproduction, ...] = (
         requests=2000,
         rate=60.0,
         kv_tokens=40_000,
-        policies=("static:256x512", "nested-wait", "wait"),
+        policies=("static:256x512", "nested-wait:512x8192", "wait:512x8192"),
     ),
 )
 """All of them, in the order of the documentation."""

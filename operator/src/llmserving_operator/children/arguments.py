@@ -7,6 +7,7 @@ from typing import Final
 
 from llmserving_api import names
 from llmserving_api.v1alpha1 import LLMServingSpec
+from llmserving_api.v1alpha1.spec import Batching
 
 MODEL_PATH: Final = "/models"
 """Where the volume claim of a ``pvc://`` model is mounted, read-only."""
@@ -26,16 +27,24 @@ def model_argument(uri: str) -> str:
 def build_arguments(name: str, spec: LLMServingSpec, drain_seconds: int) -> list[str]:
     """Arguments of ``vllm serve``: the model, then flags as ``--flag=value``, the user's last so that they win.
 
-    The maxima of ``batching`` are the engine's ceilings: the live bounds move below them.
+    The maxima of ``batching`` are the engine's ceilings: the live bounds move below them. vLLM sets memory aside for the
+    largest step they allow and knows best what a card can spare, so those that the resource does not name are left to it.
     """
     return [
         model_argument(spec.model.uri),
         f"--served-model-name={spec.model.name or name}",
         "--host=0.0.0.0",
         f"--port={names.PORT_ENGINE}",
-        f"--max-num-seqs={spec.batching.max_num_seqs.max}",
-        f"--max-num-batched-tokens={spec.batching.max_num_batched_tokens.max}",
+        *_ceilings(spec.batching),
         "--enable-chunked-prefill",
         f"--shutdown-timeout={drain_seconds}",
         *(spec.engine.args or ()),
     ]
+
+
+def _ceilings(batching: Batching) -> list[str]:
+    maxima = {
+        "--max-num-seqs": batching.max_num_seqs.max,
+        "--max-num-batched-tokens": batching.max_num_batched_tokens.max,
+    }
+    return [f"{flag}={maximum}" for flag, maximum in maxima.items() if maximum is not None]

@@ -1,6 +1,6 @@
 """The policy document and the ConfigMap that seeds new pods with it."""
 
-from llmserving_api.policy import Limits, Policy, Target, Targets
+from llmserving_api.policy import AskedLimits, Policy, Target, Targets
 from llmserving_api.v1alpha1 import LLMServingSpec
 from llmserving_api.v1alpha1.fields import duration_seconds
 from llmserving_api.v1alpha1.spec import LatencyTarget
@@ -11,6 +11,7 @@ from llmserving_operator.children.volumes import POLICY_KEY
 def build_policy(owner: Identity, spec: LLMServingSpec) -> Policy:
     """What the resource asks of its agents."""
     batching = spec.batching
+    seqs, tokens = batching.max_num_seqs, batching.max_num_batched_tokens
     return Policy(
         revision=owner.generation,
         namespace=owner.namespace,
@@ -23,8 +24,8 @@ def build_policy(owner: Identity, spec: LLMServingSpec) -> Policy:
             end_to_end_latency=_target(spec.sla.end_to_end_latency),
             window_seconds=duration_seconds(spec.sla.window),
         ),
-        max_num_seqs=Limits(min=batching.max_num_seqs.min, max=batching.max_num_seqs.max),
-        max_num_batched_tokens=Limits(min=batching.max_num_batched_tokens.min, max=batching.max_num_batched_tokens.max),
+        max_num_seqs=AskedLimits(min=seqs.min, max=seqs.max),
+        max_num_batched_tokens=AskedLimits(min=tokens.min, max=tokens.max),
     )
 
 

@@ -36,7 +36,7 @@ def digest(document: Any) -> str:
 
 
 def spec_digest(spec: LLMServingSpec) -> str:
-    """Digest of the fields whose edit restarts pods: model, engine, template override and the ceilings.
+    """Digest of the fields whose edit restarts pods: model, engine, template override and the ceilings that are named.
 
     Fields at their defaults are left out, so that a default new in a later version changes no digest.
     """

@@ -1,6 +1,6 @@
 """The predictive law's part in the agent: learns the step-time model and hands it to the planner in the engine's step.
 
-The bounds are the resource's maxima: within them the planner decides every step. The agent learns from the steps that
+The bounds are the upper limits: within them the planner decides every step. The agent learns from the steps that
 ran, about once a second, and watches that the planner does no harm: when the model stays wrong, the engine keeps
 preempting, or throughput is lost that buys no latency, the engine goes back to stock bounds without a planner for a
 while, with the reason. Nothing is ever tried out for the sake of knowing.
@@ -65,7 +65,7 @@ class PredictiveState:
 
 @dataclass(frozen=True, slots=True)
 class Predictive:
-    """Sets the planner; the bounds stay at the maxima."""
+    """Sets the planner; the bounds stay at their upper limits."""
 
     def start(self, bounds: Bounds, setting: Setting) -> PredictiveState:
         """Nothing is known: the planner feels its way until the first model."""
