@@ -27,11 +27,11 @@ AGEING_FRONT = 32
 """Missed requests, oldest first, from which their share is set."""
 AGEING_STEPS = 8
 """Steps between two settings of that share."""
-LOOKUPS = 4
+LOOKUPS = 2
 """Requests looked up in the prefix cache in one step, ..."""
 LOOKUP_STEPS = 32
 """... each again after so many steps."""
-OUTLOOK = 16
+OUTLOOK = 8
 """Waiting requests looked at in a step that can admit none."""
 UNKNOWN_RATE = 1e9
 """Prefill rate before the first model: nobody is given up on a guess."""
@@ -81,8 +81,10 @@ class Candidates:
         for job in chain.from_iterable(self._fronts(view.step, start, ttft)):
             if not job.waiting:
                 partial -= 1
-            elif lookups:
-                lookups -= _look_up(view, job)
+            elif lookups and job.looked_up + LOOKUP_STEPS <= view.step:
+                lookups -= 1
+                job.looked_up = view.step
+                job.cached = view.cached_tokens(job.request)
             tokens = job.work
             if job.waiting and not room.admits(job, tokens):
                 if room.is_closed:
@@ -135,12 +137,3 @@ class Candidates:
             for job in group:
                 work.add(job, job.work)
                 return
-
-
-def _look_up(view: StepView, job: Job) -> bool:
-    """Ask how much of a waiting request is in the prefix cache, unless that was asked a short while ago."""
-    if job.looked_up + LOOKUP_STEPS > view.step:
-        return False
-    job.looked_up = view.step
-    job.cached = view.cached_tokens(job.request)
-    return True

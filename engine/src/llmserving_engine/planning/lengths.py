@@ -44,11 +44,12 @@ class OutputLengths:
         self.finished += 1
 
     def refresh(self, running: Iterable[int]) -> None:
-        """Recompute the tables, given the output tokens of the requests that run."""
+        """Recompute the tables, given the output tokens (0 or more) of the requests that run."""
         size = len(EDGES)
         reached = [0.0] * size
+        longest = len(_CELL_OF) - 1
         for tokens in running:
-            reached[cell_of(tokens)] += 1.0
+            reached[_CELL_OF[min(longest, tokens)]] += 1.0
         beyond = 0.0
         exposed = [0.0] * size
         for cell in reversed(range(size)):

@@ -22,7 +22,7 @@ ENOUGH_STEPS: Final = 50
 ENOUGH_CELLS: Final = 8
 ERRORS: Final = 400
 """Steps over which the error is taken."""
-ERROR_QUANTILE: Final = 0.975
+ERROR_QUANTILE: Final = 0.99
 """Share of the steps that stay below the stated error."""
 FEW_ERRORS: Final = 20
 FIRST_ERROR: Final = 0.15
