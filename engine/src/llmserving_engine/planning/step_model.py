@@ -50,7 +50,7 @@ class StepTimes(Protocol):
 
     @property
     def error(self) -> float:
-        """Relative error that 95 % of steps stay below."""
+        """Relative error that nearly all steps stay below."""
         ...
 
 
@@ -62,7 +62,7 @@ class StepModel:
         coefficients: The nine coefficients above, seconds per unit.
         residuals: Seconds by kind of step (0 decode-only, 1 prefill-only, 2 mixed) and `cell_of(tokens)`;
             empty rows: none.
-        error: Relative error that 95 % of steps stayed below when predicted by this model before they ran.
+        error: Relative error that 99 % of steps stayed below when they were planned.
     """
 
     coefficients: Sequence[float]

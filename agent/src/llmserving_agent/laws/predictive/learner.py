@@ -35,11 +35,13 @@ DRIFT: Final = 0.06
 """From this median difference to earlier steps like them on, the device is taken to have changed its pace."""
 DRIFT_STEPS: Final = 15
 UNSURE_DRIFT: Final = 0.15
-"""The same for the difference to the model, where too few of the steps are like earlier ones."""
+"""The same where too few of the steps are like many earlier ones, but enough are like a few."""
 DRIFT_PATIENCE: Final = 2
 """Rounds in which steps of another pace are set aside: what is over within two seconds is not learned."""
 SETTLED: Final = 30
 """Rounds after which another pace is taken to be the device's own."""
+FAR: Final = 0.3
+"""A step whose content makes it this much longer or shorter than its cell, by the model, is none that the cell knows."""
 SURPRISE: Final = 0.08
 """One step moves what is known by no more than this difference would."""
 LONGEST: Final = 10.0
@@ -80,6 +82,8 @@ class Learner:
         drifting: Rounds in a row in which the device seemed to have another pace than `pace`.
         pace: What a step takes now over what it takes at the device's own pace.
         settled: Rounds since the pace changed.
+        first_pace: What a step took at first over what it takes at the device's own pace.
+        held: Steps that wait for more: so few do not say whether the device has changed its pace.
     """
 
     memory: StepMemory = field(default_factory=StepMemory)
@@ -89,6 +93,8 @@ class Learner:
     drifting: int = 0
     pace: float = 1.0
     settled: int = 0
+    first_pace: float = 1.0
+    held: tuple[Sample, ...] = ()
 
     @property
     def usual_error(self) -> float:
@@ -103,20 +109,36 @@ class Learner:
 
     def with_samples(self, samples: Sequence[Sample]) -> Learner:
         """With these steps taken in."""
-        errors = self.errors
-        if self.model is not None:
-            fresh = [sample.seconds / (sample.foreseen or self.model.seconds(sample)) - 1.0 for sample in samples]
-            errors = (*errors, *fresh)[-ERRORS:]
-            drift = self._drift(samples)
-            if drift is not None and self.drifting < DRIFT_PATIENCE:
-                return replace(self, errors=errors, drifting=self.drifting + 1)
-            if drift is not None:  # these steps are of the old pace and of the new one
-                pace = self.pace * (1.0 + drift)
-                pace = 1.0 if abs(pace - 1.0) <= DRIFT else pace
-                return replace(self, errors=errors, drifting=0, pace=pace, settled=0)
-        seen = replace(self, steps=self.steps + len(samples), errors=errors, drifting=0, settled=self.settled + 1)
+        if self.model is None:
+            return replace(self, steps=self.steps + len(samples), memory=self.memory.with_steps(samples))
+        fresh = [sample.seconds / (sample.foreseen or self.model.seconds(sample)) - 1.0 for sample in samples]
+        errors = (*self.errors, *fresh)[-ERRORS:]
+        samples = (*self.held, *samples)
+        if len(samples) < DRIFT_STEPS:
+            return replace(self, errors=errors, held=samples)
+        seen = replace(self, errors=errors, held=())
+        drift = self._drift(samples)
+        if drift is None:
+            return seen._remembering(samples)
+        if self.drifting < DRIFT_PATIENCE:
+            return replace(seen, drifting=self.drifting + 1)
+        return seen._at_pace(
+            self.pace * (1.0 + drift)
+        )  # nothing is remembered of steps some of which are of the old pace
+
+    def _at_pace(self, pace: float) -> Learner:
+        for known in (
+            self.first_pace,
+            1.0,
+        ):  # one that comes back is the same exactly, lest the errors of many changes add up
+            pace = known if abs(pace / known - 1.0) <= DRIFT else pace
+        return replace(self, drifting=0, pace=pace, settled=0)
+
+    def _remembering(self, samples: Sequence[Sample]) -> Learner:
+        seen = replace(self, steps=self.steps + len(samples), drifting=0, settled=self.settled + 1)
         if self.pace != 1.0 and seen.settled >= SETTLED:
-            return replace(seen, memory=self.memory.at_pace(self.pace), pace=1.0)
+            first_pace = self.first_pace / self.pace
+            return replace(seen, memory=self.memory.at_pace(self.pace), pace=1.0, first_pace=first_pace)
         return replace(seen, memory=self.memory.with_steps(self._believed(samples)))
 
     def _believed(self, samples: Iterable[Sample]) -> Iterator[Sample]:
@@ -133,16 +155,17 @@ class Learner:
                 most, least = expected * (1.0 + SURPRISE), expected * (1.0 - SURPRISE)
                 yield replace(sample, seconds=min(max(sample.seconds, least), most))
 
-    def _expected(self, sample: Sample) -> float | None:
+    def _expected(self, sample: Sample, least: float = FULL_WEIGHT) -> float | None:
         """How long this step takes at the pace there is, by earlier steps of its own kind and size; None: they are too few.
 
         Not by the model: where that fits badly, this is no news.
         """
         cell = self.memory.cells.get(key_of(sample))
-        if self.model is None or cell is None or cell.steps < FULL_WEIGHT:
+        if self.model is None or cell is None or cell.steps < least:
             return None
         features = zip(self.model.coefficients, sample.features, cell.features, strict=True)
-        return max(self.pace * cell.seconds + sum(weight * (new - old) for weight, new, old in features), 1e-4)
+        known, beyond = self.pace * cell.seconds, sum(weight * (new - old) for weight, new, old in features)
+        return max(known + beyond, 1e-4) if abs(beyond) <= FAR * known else None
 
     def refitted(self) -> Learner:
         """With a model fitted to all that is remembered; unchanged while that is too little."""
@@ -182,17 +205,17 @@ class Learner:
         )
 
     def _drift(self, samples: Sequence[Sample]) -> float | None:
-        """How much slower or faster the device has become; None where the steps do not say so."""
-        if self.model is None or len(samples) < DRIFT_STEPS:
-            return None
-        pairs = [(sample.seconds, expected) for sample in samples if (expected := self._expected(sample)) is not None]
-        limit = DRIFT
-        if len(pairs) < DRIFT_STEPS:
-            pairs = [(sample.seconds, self.model.seconds(sample)) for sample in samples]
-            limit = UNSURE_DRIFT
-        ratios = sorted(seconds / expected - 1.0 for seconds, expected in pairs)
-        median = ratios[len(ratios) // 2]
-        return median if abs(median) > limit else None
+        """How much slower or faster the device has become; None where the steps do not say so.
+
+        Steps of sizes never seen say nothing: that they take longer or shorter than the model says is its error, not the device's.
+        """
+        for least, limit in ((FULL_WEIGHT, DRIFT), (1.0, UNSURE_DRIFT)):
+            pairs = [(sample.seconds, self._expected(sample, least)) for sample in samples]
+            ratios = sorted(seconds / expected - 1.0 for seconds, expected in pairs if expected is not None)
+            if len(ratios) >= DRIFT_STEPS:
+                median = ratios[len(ratios) // 2]
+                return median if abs(median) > limit else None
+        return None
 
     def _error(self) -> float:
         if len(self.errors) < FEW_ERRORS:

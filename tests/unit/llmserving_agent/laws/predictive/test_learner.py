@@ -99,13 +99,71 @@ def test_the_edge_of_a_slowdown_hardly_moves_what_is_known_since_a_short_while()
 
 def test_a_slower_device_is_noticed_though_its_steps_are_of_sizes_seldom_seen():
     learner = Learner()
-    batches = [one for one in steps(3000, 1) if one.prefill + one.decodes > 200 or not one.prefill]
+    every = [(number % 8 == 0, one) for number, one in enumerate(steps(3000, 1))]
+    batches = [one for seldom, one in every if seldom or one.prefill + one.decodes > 200 or not one.prefill]
     for start in range(0, len(batches), 50):
         learner = learner.with_samples(batches[start : start + 50]).refitted()
     smaller = [one for one in steps(6000, 2, pace=1.4) if one.prefill and one.prefill + one.decodes < 200]
     for start in (0, 40, 80):
         learner = learner.with_samples(smaller[start : start + 40]).refitted()
     assert learner.pace == pytest.approx(1.4, abs=0.15)
+
+
+def test_slowdowns_that_last_do_not_add_up_in_what_is_seldom_run():
+    learner = trained()
+    decodes = [one for one in steps(3000, 3, noise=0.01) if not one.prefill]
+    for second in range(30 * 2 * (SETTLED + 10)):
+        pace = 1.0 if second // (SETTLED + 10) % 2 else 1.3 + 0.04 * (second % 2)
+        batch = [replace(one, seconds=pace * one.seconds) for one in decodes[second % 30 * 40 :][:40]]
+        learner = learner.with_samples(batch).refitted()
+    mixed = [one for one in steps(400, 4) if one.prefill and one.decodes]
+    assert learner.model is not None
+    ratios = sorted(learner.model.seconds(one) / one.seconds for one in mixed)
+    assert ratios[len(ratios) // 2] == pytest.approx(1.0, abs=0.05)
+
+
+def test_steps_of_a_known_size_with_quite_another_content_are_no_change_of_the_device():
+    rng = random.Random(1)
+
+    def served(least: int, most: int) -> Sample:
+        prefill, decodes = rng.choice([0] * 6 + [rng.randrange(16, 600)]), rng.randrange(40, 100)
+        pairs, context = prefill * (rng.randrange(0, 1000) + prefill / 2), decodes * rng.randrange(least, most)
+        seconds = device(prefill, pairs, decodes, context) * rng.gauss(1.0, 0.01)
+        return Sample(prefill, pairs, decodes, context, seconds)
+
+    learner = Learner()
+    for contexts in ((7000, 9000), (100, 300)):
+        for _ in range(100):
+            learner = learner.with_samples([served(*contexts) for _ in range(40)]).refitted()
+    assert worst(learner, [served(100, 300) for _ in range(300)]) < 0.06
+
+
+def test_a_slower_device_is_noticed_though_its_steps_are_so_long_that_a_round_holds_few():
+    rng = random.Random(1)
+    sizes = [rng.choice(range(1500, 8000, 500)) for _ in range(1000)]
+    long = [Sample(size, size * size / 2, 8, 8000, device(size, size * size / 2, 8, 8000)) for size in sizes]
+    learner = Learner()
+    for start in range(0, 900, 9):
+        learner = learner.with_samples(long[start : start + 9]).refitted()
+    slower = [replace(one, seconds=1.5 * one.seconds) for one in long[900:]]
+    for start in range(0, 90, 9):
+        learner = learner.with_samples(slower[start : start + 9]).refitted()
+    assert worst(learner, slower) < 0.05
+
+
+def test_steps_of_sizes_never_seen_are_no_change_of_the_device_however_wrong_the_model_is_of_them():
+    small = [one for one in steps(6000, 1) if one.prefill + one.decodes < 100]
+    learner = Learner()
+    for start in range(0, 2000, 50):
+        learner = learner.with_samples(small[start : start + 50]).refitted()
+    long = [Sample(size, size * size / 2, 0, 0, device(size, size * size / 2, 0, 0)) for size in range(600, 3000, 7)]
+    assert learner.model is not None
+    assert learner.model.seconds(long[0]) < 0.8 * long[0].seconds
+    for start in range(20):
+        learner = learner.with_samples(long[start::20]).refitted()
+        assert learner.pace == 1.0
+    assert worst(learner, small) < 0.15
+    assert worst(learner, long) < 0.15
 
 
 def test_a_pace_that_stays_becomes_the_devices_own_for_steps_not_seen_meanwhile_too():
