@@ -1,5 +1,7 @@
 """A step in which all decodes pause: who is served in it, and that nothing of it stays."""
 
+import random
+
 import pytest
 
 from llmserving_engine.planning import registry
@@ -91,4 +93,54 @@ def test_the_turns_that_vllm_gives_hold_through_a_pause(engine, pauser):
         sim.step()
     assert pauser.pauses > 5
     assert any(turns) == sim.settings.asynchronous  # else vLLM gives none
+    assert sim.control.progress.faults == 0
+
+
+class Restless(BoundsOnly):
+    """Pauses, parks and shuffles at random."""
+
+    name = "restless"
+
+    def __init__(self, chance):
+        self.chance = chance
+
+    def plan(self, view):
+        chance = self.chance
+        names = [request.request_id for request in view.running]
+        running = chance.sample(view.running, len(view.running)) if chance.random() < 0.5 else None
+        return StepPlan(
+            chance.choice([4, 16, 64]),
+            chance.choice([16, 96, 200]),
+            running,
+            chunk_tokens=chance.choice([0, 24]),
+            parked=tuple(chance.sample(names, min(len(names), chance.choice([0, 0, 1, 5])))),
+            decodes_pause=chance.random() < 0.4,
+        )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_turn_is_lost_whatever_else_happens_in_a_pause(engine, monkeypatch, seed):
+    """Memory that runs out, aborts, a cache that is reset, and pipeline stages of every depth."""
+    chance = random.Random(seed)
+    planner = Restless(chance)
+    monkeypatch.setitem(registry.PLANNERS, "restless", lambda parameters: planner)
+    sim = engine(kv_blocks=chance.choice([60, 120, 1000]))
+    scheduler = sim.scheduler
+    scheduler.use_v2_model_runner, scheduler.decode_stagger = bool(seed % 2), 1 + seed % 3
+    sim.patch(planner={"name": "restless"})
+    for step in range(1, 301):
+        if chance.random() < 0.6 and len(scheduler.requests) < 60:
+            sim.add(prompt=chance.choice([5, 30, 150, 400]), output=chance.choice([1, 3, 20, 60]))
+        if chance.random() < 0.1 and scheduler.requests:
+            sim.abort(chance.choice(list(scheduler.requests)))
+        sim.step()
+        if chance.random() < 0.05:
+            scheduler.reset_prefix_cache(reset_running_requests=True)
+        if chance.random() < 0.3:
+            scheduler.live.before_removal()  # the step is noted
+            assert scheduler.current_step == step
+            assert all(0 <= one.next_decode_eligible_step <= step + 3 for one in scheduler.requests.values())
+    sim.patch(planner={"name": "bounds"})
+    sim.run(3000)
+    assert not scheduler.get_num_unfinished_requests()
     assert sim.control.progress.faults == 0
