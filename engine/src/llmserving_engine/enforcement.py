@@ -82,7 +82,7 @@ class Enforcement:
         parked_decodes = self._park(plan.parked) if plan.parked else 0
         if plan.decodes_pause:
             self._pause_decodes()
-            parked_decodes = running
+            parked_decodes = running - len(self._prefilling)
         if self._queue is not None:
             self._queue.offer(plan.waiting_first, plan.only_listed)
         decodes = max(0, running - len(self._prefilling) - parked_decodes) * self._decode_tokens
@@ -183,10 +183,8 @@ class Enforcement:
     def _resume_decodes(self, served: list[Any]) -> None:
         self._served = None
         self._scheduler.current_step += _AWAY
-        for request in (
-            *served,
-            *self._scheduler.running[self._running :],
-        ):  # to those admitted vLLM may have given a turn
+        admitted = self._scheduler.running[self._running :]  # vLLM may have given them a turn
+        for request in (*served, *admitted):
             if request.next_decode_eligible_step < 0:
                 request.next_decode_eligible_step += _AWAY
 

@@ -22,7 +22,7 @@ from llmserving_api.telemetry import StepRecord
 
 PLANNER: Final = "predictive"
 UNUSABLE_ERROR: Final = 0.5
-"""Relative error of the model in every second step beyond which planning with it is worse than not planning. Single steps
+"""Relative error of what was foreseen of every second step beyond which planning is worse than not planning. Single steps
 do not count: a neighbour on the card makes one in ten twice as long, and the planner follows it within a few steps."""
 MANY_PREEMPTIONS: Final = 0.05
 """Preemptions per step, as a mean over recent steps."""

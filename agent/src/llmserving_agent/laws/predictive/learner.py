@@ -122,15 +122,11 @@ class Learner:
             return seen._remembering(samples)
         if self.drifting < DRIFT_PATIENCE:
             return replace(seen, drifting=self.drifting + 1)
-        return seen._at_pace(
-            self.pace * (1.0 + drift)
-        )  # nothing is remembered of steps some of which are of the old pace
+        return seen._at_pace(self.pace * (1.0 + drift))  # some of these steps are of the old pace: none is remembered
 
     def _at_pace(self, pace: float) -> Learner:
-        for known in (
-            self.first_pace,
-            1.0,
-        ):  # one that comes back is the same exactly, lest the errors of many changes add up
+        """A pace that comes back is the same exactly, lest the errors of many changes add up."""
+        for known in (self.first_pace, 1.0):
             pace = known if abs(pace / known - 1.0) <= DRIFT else pace
         return replace(self, drifting=0, pace=pace, settled=0)
 
@@ -158,7 +154,7 @@ class Learner:
     def _expected(self, sample: Sample, least: float = FULL_WEIGHT) -> float | None:
         """How long this step takes at the pace there is, by earlier steps of its own kind and size; None: they are too few.
 
-        Not by the model: where that fits badly, this is no news.
+        Not by the model: where that fits badly, this is no news. So nothing is said either of content far from that of those steps.
         """
         cell = self.memory.cells.get(key_of(sample))
         if self.model is None or cell is None or cell.steps < least:
