@@ -14,7 +14,12 @@ FILL = 1.06
 Above one, because the peak takes all outputs to be as long as expected at once; a little more than that costs a preemption
 now and then, a little less leaves memory empty all the time."""
 EASY = 0.5
-"""Below this use nothing is forecast."""
+"""Below this use memory is not scarce, and nothing is forecast."""
+
+
+def is_easy(view: StepView, need: int = 0) -> bool:
+    """Whether memory is not scarce, even with so many more blocks in use."""
+    return view.kv_blocks_free - need >= (1 - EASY) * view.kv_blocks_total
 
 
 class Forecast:
@@ -105,7 +110,7 @@ class Room:
 
     def _lasts(self, job: Job, need: int) -> bool:
         view = self._view
-        if job.resumed or view.kv_blocks_free - need >= (1 - EASY) * view.kv_blocks_total:
+        if job.resumed or is_easy(view, need):
             return True
         if self._forecast is None:
             self._forecast = Forecast(view.kv_blocks_total * view.block_size, _lives(view), self._lengths)

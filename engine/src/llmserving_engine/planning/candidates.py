@@ -100,7 +100,7 @@ class Candidates:
         if not decodes and not work.jobs and not work.refused and room.is_blocked:
             self._unblock(work)
         work.put_refused_last()
-        self.pace.looked(is_blocked=room.is_blocked)
+        work.is_blocked = room.is_blocked
         return work
 
     def _fronts(self, step: int, start: float, ttft: float) -> Iterator[Sequence[Job]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PRESSURE_WEIGHT = 0.02
-"""Weight of one step in the share of steps in which memory kept requests out."""
+SHARE_WEIGHT = 0.02
+"""Weight of one step in the shares of steps."""
 KV_BOUND = 0.5
 """From this share on, memory and not the device limits how fast requests are served."""
 FLOW_SECONDS = 4.0
@@ -20,11 +20,14 @@ class Pace:
         rate: What steps compute that are full; 0 before the first.
         flow: What was computed lately, whatever there was to do.
         pressure: Share of steps in which memory kept requests out.
+        thrift: Share of steps that left no work though memory was scarce: how little it helps to compute prompts sooner, and
+            how much to spend less of the device on them (see `sizing.best_size`).
     """
 
     rate: float = 0.0
     flow: float = 0.0
     pressure: float = 0.0
+    thrift: float = 0.0
 
     @property
     def is_memory_bound(self) -> bool:
@@ -49,6 +52,7 @@ class Pace:
         """A step with so many prompt tokens took so long."""
         self.flow += min(1.0, seconds / FLOW_SECONDS) * (tokens / seconds - self.flow)
 
-    def looked(self, *, is_blocked: bool) -> None:
-        """Whether memory kept somebody out of the step being planned."""
-        self.pressure += PRESSURE_WEIGHT * (is_blocked - self.pressure)
+    def planned(self, *, is_blocked: bool, is_spare: bool) -> None:
+        """Whether memory kept somebody out of the step, and whether the step left no work though memory was scarce."""
+        self.pressure += SHARE_WEIGHT * (is_blocked - self.pressure)
+        self.thrift += SHARE_WEIGHT * (is_spare - self.thrift)

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llmserving_engine.planning.admission import is_easy
 from llmserving_engine.planning.candidates import ROOM_SECONDS, UNKNOWN_RATE, Candidates
 from llmserving_engine.planning.emission import emit
 from llmserving_engine.planning.feasible import Job, Ordering, Standing
@@ -125,6 +126,8 @@ class Predictive:
         most = view.bounds.max_num_batched_tokens - n * view.decode_tokens
         held = order.late_count + order.missed_count
         choice = self._shaper.choose(work, most, decodes, itl, age, is_behind=held > 0)
+        is_spare = choice.tokens >= work.tokens and (work.is_blocked or not is_easy(view))
+        self._pace.planned(is_blocked=work.is_blocked, is_spare=is_spare)
         plan, grants = emit(view, n, work, choice, held=held, trim=self._shaper.trim)
         self._granted = [*work.done, *grants.taken]
         for job, chunk in grants.chunks:

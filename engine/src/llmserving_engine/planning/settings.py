@@ -23,7 +23,6 @@ _FIELDS: Final = (
     "long_harm",
     "long_backlog",
     "guard_least",
-    "kv_relief",
 )
 
 
@@ -42,7 +41,6 @@ class PredictiveSettings:
         long_harm: Running requests that a long step may spoil, by expectation.
         long_backlog: Seconds of waiting work that justify a long step before anybody is late.
         guard_least: Smallest guard band, as a share of the target.
-        kv_relief: How much shorter steps are when memory keeps requests out all the time: shorter residence frees it sooner.
     """
 
     model: StepTimes | None = None
@@ -54,7 +52,6 @@ class PredictiveSettings:
     long_harm: float = 0.5
     long_backlog: float = 0.6
     guard_least: float = 0.03
-    kv_relief: float = 0.15
 
     def guard(self, error: float) -> float:
         """Share of the target kept free: the model's own error, within limits."""
@@ -69,7 +66,7 @@ def read_settings(parameters: Mapping[str, Any]) -> PredictiveSettings:
     """
     only_known(parameters, _FIELDS)
     values: dict[str, Any] = {}
-    for name in ("rate_share", "long_share", "long_spacing", "long_harm", "long_backlog", "guard_least", "kv_relief"):
+    for name in ("rate_share", "long_share", "long_spacing", "long_harm", "long_backlog", "guard_least"):
         if name in parameters:
             values[name] = _number(parameters[name], f"planner.{name}", 0.0, 10.0)
     if "itl_percentile" in parameters:

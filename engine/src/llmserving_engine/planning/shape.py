@@ -13,7 +13,7 @@ from llmserving_engine.planning.pace import Pace
 from llmserving_engine.planning.probing import Probe
 from llmserving_engine.planning.protocol import StepComposition
 from llmserving_engine.planning.settings import PredictiveSettings
-from llmserving_engine.planning.sizing import Work, largest
+from llmserving_engine.planning.sizing import Work, best_size
 from llmserving_engine.planning.slack import LONGEST_GAP, Stream
 from llmserving_engine.planning.step_model import Trim
 
@@ -106,28 +106,28 @@ class Shaper:
             return seconds(tokens, pairs(tokens), n, context)
 
         sure = 1.0 - self._settings.guard(self._times.error)
-        target = itl * sure * (1.0 - self._settings.kv_relief * self._pace.pressure)
+        target = itl * sure
         if not n:
-            tokens = largest(alone, total, target, 0.0) or min(total, 64)
+            tokens = best_size(alone, total, target) or min(total, 64)
             taken = alone(tokens)
             self._pace.chosen(tokens, taken, total)
             return Choice(tokens, False, taken)
         if self._may_be_long(itl, age, min(total, work.hurried_tokens), is_behind=is_behind):
             limit = self._settings.long_share * sure * LONGEST_GAP * itl - age - bare
-            tokens = largest(alone, min(total, 2 * self._largest_step), limit, bare)
+            tokens = best_size(alone, min(total, 2 * self._largest_step), limit, bare)
             taken = alone(tokens) if tokens else 0.0
             if taken > LONG_LEAST_GAP * itl and self._is_bearable():
                 self._last_long = self._stream.decode_steps
                 self._pace.chosen(tokens, taken, total)
                 return Choice(tokens, False, taken)
-        apart = largest(alone, total, target - age - bare, bare)
-        beside = largest(mixed, total, target - age, 0.0)
+        spared = self._pace.thrift * sure * bare
+        apart = best_size(alone, total, target - age - bare, bare - spared, self._pace.thrift)
+        beside = best_size(mixed, total, target - age, -spared, self._pace.thrift)
         if not apart and not beside:
             return Choice(seconds=bare)
-        taken_apart = alone(apart) if apart >= beside else 0.0
-        taken_beside = mixed(beside) if beside >= apart else 0.0
-        is_tie = apart == beside
-        is_apart = bare + taken_apart < taken_beside if is_tie else apart > beside
+        taken_apart = alone(apart) if apart else 0.0
+        taken_beside = mixed(beside) if beside else 0.0
+        is_apart = not beside or apart * (taken_beside - spared) > beside * (taken_apart + bare - spared)
         if is_apart:
             self._pace.chosen(apart, taken_apart + bare + age, total)
             return Choice(apart, False, taken_apart)

@@ -14,6 +14,10 @@ LOOK_BACK = 0.75
 """A smaller size down to this share of the largest one is taken when it computes more tokens per second."""
 GAIN = 1.002
 """... by at least this factor."""
+STRIDE = 8
+"""Much smaller sizes are looked at in steps of this part of themselves."""
+LEAST_SECONDS = 1e-4
+"""What a step counts for at least."""
 
 
 @dataclass(slots=True)
@@ -27,6 +31,7 @@ class Work:
             adapter does not fit). They are last, lest others wait for them, and offered first: they may be taken now.
         done: Requests met on the way that have nothing left to compute.
         tokens: All tokens on offer.
+        is_blocked: Whether memory kept somebody out.
     """
 
     jobs: list[Job] = field(default_factory=list)
@@ -34,6 +39,7 @@ class Work:
     refused: list[Job] = field(default_factory=list)
     done: list[Job] = field(default_factory=list)
     tokens: int = 0
+    is_blocked: bool = False
     _starts: list[int] = field(default_factory=list)
     _pairs: list[float] = field(default_factory=lambda: [0.0])
 
@@ -70,33 +76,43 @@ class Work:
         return sums[index] + rest * (jobs[index].tokens - size + rest / 2)
 
 
-def largest(seconds: Callable[[int], float], tokens: int, limit: float, overhead: float) -> int:
+def best_size(
+    seconds: Callable[[int], float], tokens: int, limit: float, overhead: float = 0.0, thrift: float = 0.0
+) -> int:
     """The number of tokens to compute in a step of at most `limit` seconds; 0 when not even the smallest chunk fits.
 
     Matrix tiles make some sizes cost far more than the one just below. So among the sizes near the largest that
-    fits, the one with the most tokens per second wins.
+    fits, the one with the most tokens per second wins. With thrift smaller ones are looked at as well.
 
     Args:
         seconds: Predicted duration of a step with so many tokens.
         tokens: Tokens on offer.
         limit: Longest step.
-        overhead: Seconds that are spent besides, whatever the size; counts for the tokens per second.
+        overhead: Seconds that count besides, whatever the size, for the tokens per second; below 0 where a step without any
+            would take some of its time as well.
+        thrift: From 0, only sizes near the largest, to 1, all.
     """
     if tokens <= 0 or limit <= 0 or seconds(min(tokens, GRID)) > limit:
         return 0
-    if seconds(tokens) <= limit:
-        return tokens
-    low, high = 1, (tokens + GRID - 1) // GRID
-    while high - low > 1:
-        middle = (low + high) // 2
-        if seconds(middle * GRID) <= limit:
-            low = middle
-        else:
-            high = middle
-    best = low * GRID
-    best_rate = best / (seconds(best) + overhead) * GAIN
-    for size in range(low - 1, int(low * LOOK_BACK), -1):
-        rate = size * GRID / (seconds(size * GRID) + overhead)
+    best, best_seconds = tokens, seconds(tokens)
+    low, look_back = best // GRID + 1, 1.0
+    if best_seconds > limit:
+        look_back = LOOK_BACK
+        low, high = 1, (tokens + GRID - 1) // GRID
+        while high - low > 1:
+            middle = (low + high) // 2
+            if seconds(middle * GRID) <= limit:
+                low = middle
+            else:
+                high = middle
+        best = low * GRID
+        best_seconds = seconds(best)
+    best_rate = best / max(best_seconds + overhead, LEAST_SECONDS) * GAIN
+    near, least = int(low * LOOK_BACK), int(low * look_back * (1 - thrift))
+    size = low - 1
+    while size > least:
+        rate = size * GRID / max(seconds(size * GRID) + overhead, LEAST_SECONDS)
         if rate > best_rate:
             best, best_rate = size * GRID, rate
+        size -= 1 if size > near else max(1, size // STRIDE)
     return best

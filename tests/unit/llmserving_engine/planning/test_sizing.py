@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmserving_engine.planning.feasible import Job
-from llmserving_engine.planning.sizing import GRID, Work, largest
+from llmserving_engine.planning.sizing import GRID, Work, best_size
 
 
 @dataclass
@@ -35,12 +35,12 @@ def test_query_key_pairs_are_those_of_the_chunks_in_order(shapes: list[tuple[int
     assert work.pairs(tokens) == pytest.approx(expected)
 
 
-@given(st.integers(1, 5000), st.floats(0.0, 0.2))
-def test_the_chosen_size_fits_the_time(tokens: int, limit: float):
+@given(st.integers(1, 5000), st.floats(0.0, 0.2), st.floats(-0.02, 0.02), st.floats(0.0, 1.0))
+def test_the_chosen_size_fits_the_time(tokens: int, limit: float, overhead: float, thrift: float):
     def seconds(size: int) -> float:
         return 0.01 + 4e-5 * size
 
-    size = largest(seconds, tokens, limit, 0.0)
+    size = best_size(seconds, tokens, limit, overhead, thrift)
     assert 0 <= size <= tokens
     assert size == 0 or seconds(size) <= limit
     if size == 0:
@@ -51,13 +51,23 @@ def test_a_size_just_beyond_a_tile_is_not_taken():
     def seconds(size: int) -> float:
         return 0.01 * -(-size // 256)
 
-    assert largest(seconds, 10_000, 0.0301, 0.0) == 768
-    assert largest(seconds, 800, 0.05, 0.0) == 800
+    assert best_size(seconds, 10_000, 0.0301, 0.0) == 768
+    assert best_size(seconds, 800, 0.05, 0.0) == 800
+
+
+def test_with_thrift_the_size_is_that_whose_tokens_cost_least_beyond_what_is_spent_anyway():
+    def seconds(size: int) -> float:
+        return 0.010 + 2e-5 * size + 4e-5 * max(0, size - 256)
+
+    assert best_size(seconds, 10_000, 0.05, -0.010, 0.0) > 600
+    assert best_size(seconds, 10_000, 0.05, -0.0095, 1.0) == 256
+    assert best_size(seconds, 400, 0.05, -0.0095, 1.0) == 256
+    assert best_size(seconds, 400, 0.05, 0.0, 0.0) == 400
 
 
 def test_a_jump_makes_the_size_below_it_better():
     def seconds(size: int) -> float:
         return 0.010 if size <= 640 else 0.016 if size <= 704 else 0.050
 
-    assert largest(seconds, 10_000, 0.016, 0.0) == 640
-    assert largest(seconds, 10_000, 0.016, 1.0) == 704  # where so much is spent besides, the jump does not count
+    assert best_size(seconds, 10_000, 0.016, 0.0) == 640
+    assert best_size(seconds, 10_000, 0.016, 1.0) == 704  # where so much is spent besides, the jump does not count

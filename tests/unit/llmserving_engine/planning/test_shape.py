@@ -1,0 +1,63 @@
+from dataclasses import dataclass
+
+import pytest
+
+from llmserving_engine.planning.feasible import Job
+from llmserving_engine.planning.lengths import OutputLengths
+from llmserving_engine.planning.pace import Pace
+from llmserving_engine.planning.settings import PredictiveSettings
+from llmserving_engine.planning.shape import Choice, Decodes, Shaper
+from llmserving_engine.planning.sizing import Work
+from llmserving_engine.planning.slack import Stream
+from llmserving_engine.planning.step_model import StepModel
+
+ITL = 0.05
+DECODES = Decodes(32, 32_000)
+WEIGHTS_READ = 0.010
+MODEL = StepModel([WEIGHTS_READ, 0.0, 0.0, 4e-5, 0.0, 0.0, 0.0, 0.0, 0.0], error=0.03)
+"""Up to 384 tokens a step waits for the weights, whatever is in it."""
+
+
+@dataclass
+class Request:
+    request_id: str = ""
+    num_computed_tokens: int = 0
+    relegated: bool = False
+
+
+def choose(thrift: float, tokens: int = 4000, decodes: Decodes = DECODES) -> Choice:
+    shaper = Shaper(PredictiveSettings(model=MODEL), Pace(thrift=thrift), Stream(), OutputLengths())
+    work = Work()
+    request = Request()
+    work.add(Job(request, 0, 0.0, tokens, request), tokens)
+    return shaper.choose(work, 8192, decodes, ITL, 0.0, is_behind=False)
+
+
+def test_where_time_is_short_a_step_computes_as_many_prompt_tokens_as_the_target_leaves_time_for():
+    choice = choose(0.0)
+    assert choice.tokens > 2 * 384
+    assert choice.seconds > 0.6 * ITL
+
+
+def test_where_memory_is_scarce_and_no_work_is_left_a_step_computes_what_costs_next_to_nothing():
+    choice = choose(1.0)
+    assert choice.beside_decodes
+    assert choice.tokens == 384 - DECODES.count
+    assert choice.seconds == pytest.approx(WEIGHTS_READ, rel=0.1)
+
+
+def test_with_more_work_than_such_steps_can_do_they_become_longer():
+    seconds = [choose(thrift).seconds for thrift in (1.0, 0.6, 0.3, 0.0)]
+    assert seconds == sorted(seconds)
+    assert seconds[0] < seconds[-1]
+
+
+def test_without_decodes_there_is_nothing_to_save():
+    assert choose(1.0, decodes=Decodes(0, 0)).tokens > 1000
+
+
+@pytest.mark.parametrize("tokens", [1, 31, 200])
+def test_a_prompt_that_costs_nothing_is_computed_whole(tokens: int):
+    choice = choose(1.0, tokens)
+    assert choice.tokens == tokens
+    assert choice.beside_decodes
