@@ -102,6 +102,7 @@ class Case:
         asynchronous: vLLM's asynchronous scheduling.
         planner: ``bounds`` or ``predictive``.
         prompt_tokens: Fewest and most tokens of a prompt.
+        memory: Size of the KV cache, as a share of what the running may ever take; at a half it is scarce.
         ttft_target_s: Target of the time to first token; 0: none.
         clock: Key of ``CLOCKS``.
     """
@@ -112,6 +113,7 @@ class Case:
     asynchronous: bool
     planner: str
     prompt_tokens: tuple[int, int]
+    memory: float
     ttft_target_s: float
     clock: str
 
@@ -135,7 +137,7 @@ class Load:
         settings = EngineSettings(
             max_num_seqs=case.running,
             max_num_batched_tokens=8192,
-            kv_blocks=case.running * (4 + (case.prompt_tokens[1] + 500) // 16),
+            kv_blocks=int(case.memory * case.running * (4 + (case.prompt_tokens[1] + 500) // 16)),
             max_model_len=4096,
             asynchronous=case.asynchronous,
             prefix_caching=True,  # vLLM's default
@@ -253,6 +255,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--planner", choices=LIMIT_P99_US, default="bounds")
     parser.add_argument("--prompt", type=int, nargs=2, default=[16, 128], help="fewest and most tokens of a prompt")
+    parser.add_argument(
+        "--memory", type=float, default=1.0, help="KV cache over what the running may take; 0.5: scarce"
+    )
     parser.add_argument("--ttft", type=float, default=2.0, help="target in seconds; 0: none")
     parser.add_argument("--clock", choices=CLOCKS, default="cpu", help="cpu: what other processes take does not count")
     parser.add_argument("--json", type=Path)
@@ -267,6 +272,7 @@ def main() -> None:
                 asynchronous=asynchronous,
                 planner=options.planner,
                 prompt_tokens=(options.prompt[0], options.prompt[1]),
+                memory=options.memory,
                 ttft_target_s=options.ttft,
                 clock=options.clock,
             )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from llmserving_engine.planning.feasible import Job
-from llmserving_engine.planning.lengths import EDGES, OutputLengths, cell_of
+from llmserving_engine.planning.lengths import OutputLengths
+from llmserving_engine.planning.lives import Lives
 from llmserving_engine.planning.protocol import StepView
 
 FILL = 1.06
@@ -27,31 +28,21 @@ class Forecast:
 
     As requests end, their KV goes. With those that run longest first, the peak is the largest of
     `sum of the first k sizes + k x remaining of the k-th`: the moment just before the k-th ends (Past-Future, arXiv
-    2507.10150). Requests whose outputs are in one cell of lengths are expected to end together and count as one life.
+    2507.10150). Requests whose outputs are in one cell of lengths are expected to end together and count as one.
     """
 
-    def __init__(self, capacity: int, running: Iterable[tuple[int, int]], lengths: OutputLengths) -> None:
+    def __init__(self, capacity: int, groups: Iterable[tuple[int, int, int]], lengths: OutputLengths) -> None:
         """Take the state.
 
         Args:
             capacity: KV tokens.
-            running: `(output tokens so far, KV tokens it holds or will hold when its prompt is computed)` of each
-                request.
+            groups: Output tokens so far, number and KV tokens of the requests that hold some, or will when their prompt is
+                computed (`Lives.groups`).
             lengths: How long outputs get.
         """
         self._limit = FILL * capacity
         self._lengths = lengths
-        counts = [0] * len(EDGES)
-        sizes = [0] * len(EDGES)
-        for done, size in running:
-            cell = cell_of(done)
-            counts[cell] += 1
-            sizes[cell] += size
-        self._lives = [
-            (lengths.remaining(edge), count, size)
-            for edge, count, size in zip(EDGES, counts, sizes, strict=True)
-            if count
-        ]
+        self._lives = [(lengths.remaining(outputs), count, size) for outputs, count, size in groups]
 
     def admits(self, tokens: int) -> bool:
         """Whether a request with a prompt of `tokens` keeps the peak within the cache; if so it counts from now on."""
@@ -73,16 +64,17 @@ class Room:
         is_blocked: Whether somebody was kept out by memory; then so is everybody behind.
     """
 
-    def __init__(self, view: StepView, lengths: OutputLengths, blocks: int, kept_free: float) -> None:
+    def __init__(self, view: StepView, lives: Lives, lengths: OutputLengths, blocks: int, kept_free: float) -> None:
         """Take the state.
 
         Args:
             view: The engine's state.
+            lives: Its decoding requests.
             lengths: How long outputs get.
             blocks: Free blocks, less those that the running will take in this step.
             kept_free: Blocks that requests without a deadline leave to others.
         """
-        self._view, self._lengths = view, lengths
+        self._view, self._lives, self._lengths = view, lives, lengths
         self._slots = view.bounds.max_num_seqs - len(view.running)
         self._blocks, self._kept_free = blocks, kept_free
         self._forecast: Forecast | None = None
@@ -113,16 +105,6 @@ class Room:
         if job.resumed or is_easy(view, need):
             return True
         if self._forecast is None:
-            self._forecast = Forecast(view.kv_blocks_total * view.block_size, _lives(view), self._lengths)
+            groups = self._lives.groups(view.prefilling)
+            self._forecast = Forecast(view.kv_blocks_total * view.block_size, groups, self._lengths)
         return self._forecast.admits(job.tokens)
-
-
-def _lives(view: StepView) -> Iterator[tuple[int, int]]:
-    """Output and KV tokens of each running request, see `Forecast`."""
-    prefilling = view.prefilling
-    for request in view.running:
-        if request.request_id in prefilling:
-            yield 0, request.num_tokens
-        else:
-            computed = request.num_computed_tokens
-            yield computed - request.num_prompt_tokens + 1, computed

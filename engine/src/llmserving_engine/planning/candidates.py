@@ -14,6 +14,7 @@ from operator import attrgetter
 from llmserving_engine.planning.admission import Room
 from llmserving_engine.planning.feasible import JUDGED_PER_STEP, Job, Ordering
 from llmserving_engine.planning.lengths import OutputLengths
+from llmserving_engine.planning.lives import Lives
 from llmserving_engine.planning.pace import Pace
 from llmserving_engine.planning.protocol import StepView
 from llmserving_engine.planning.relegation import Ageing
@@ -50,6 +51,7 @@ class Candidates:
     Attributes:
         order: Requests without their first token.
         ageing: Share of those who missed.
+        lives: Decoding requests by how long their outputs are.
         lengths: How long outputs get.
         pace: How fast prompts are computed.
         has_priorities: Whether any request had a priority.
@@ -58,26 +60,28 @@ class Candidates:
 
     order: Ordering
     ageing: Ageing
+    lives: Lives
     lengths: OutputLengths
     pace: Pace
     has_priorities: bool = False
     room_until: float = 0.0
 
-    def work(self, view: StepView, decodes: int, start: float, ttft: float) -> Work:
+    def work(self, view: StepView, partials: Sequence[Job], decodes: int, start: float, ttft: float) -> Work:
         """Prompt tokens in the order in which they should be computed.
 
         Args:
             view: The engine's state.
+            partials: Requests whose prompt is computed in part.
             decodes: Requests that decode.
             start: When the step will begin, engine time in seconds.
             ttft: Target in seconds.
         """
         work = Work()
         kept_free = (1 - BATCH_FILL) * view.kv_blocks_total if start < self.room_until else 0.0
-        room = Room(view, self.lengths, view.kv_blocks_free - 1 - decodes // view.block_size, kept_free)
+        room = Room(view, self.lives, self.lengths, view.kv_blocks_free - 1 - decodes // view.block_size, kept_free)
         most = view.bounds.max_num_batched_tokens
         lookups, outlook = LOOKUPS, OUTLOOK
-        partial = len(view.prefilling)  # still to come
+        partial = len(partials)  # still to come
         for job in chain.from_iterable(self._fronts(view.step, start, ttft)):
             if not job.waiting:
                 partial -= 1
@@ -85,7 +89,7 @@ class Candidates:
                 lookups -= 1
                 job.looked_up = view.step
                 job.cached = view.cached_tokens(job.request)
-            tokens = job.work
+            tokens = job.left = job.work
             if job.waiting and not room.admits(job, tokens):
                 if room.is_closed:
                     outlook -= 1
@@ -97,6 +101,8 @@ class Candidates:
                 work.add(job, tokens)
                 if work.tokens >= most or len(work.jobs) >= FRONT:
                     break
+        if partial > 0:
+            _add_rest(work, partials)
         if not decodes and not work.jobs and not work.refused and room.is_blocked:
             self._unblock(work)
         work.put_refused_last()
@@ -137,3 +143,15 @@ class Candidates:
             for job in group:
                 work.add(job, job.work)
                 return
+
+
+def _add_rest(work: Work, partials: Sequence[Job]) -> None:
+    """Those computed in part that nobody asked for yet: they hold memory, however many are before them."""
+    met = {*work.jobs, *work.done}
+    for job in partials:
+        if job not in met:
+            tokens = job.work
+            if tokens > 0:
+                work.add(job, tokens)
+            else:
+                work.done.append(job)

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from llmserving_engine.planning.fairness import LongPrompts
 from llmserving_engine.planning.line import Line
 
-SORTED_PER_STEP: Final = 32
+SORTED_PER_STEP: Final = 16
 """Arrivals sorted in, and passed deadlines noted, per step: a burst of any size costs no more than this at once."""
 JUDGED_PER_STEP: Final = 128
 """Accepted jobs looked at per step, by deadline."""
@@ -31,7 +31,13 @@ class Prompted(Protocol):
     """What is needed of a request."""
 
     request_id: str
+    num_prompt_tokens: int
     num_computed_tokens: int
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Output tokens so far."""
+        ...
 
 
 class Relegatable(Protocol):
@@ -76,6 +82,8 @@ class Job:
         cached: Tokens found in the prefix cache when it was last looked up.
         looked_up: The step of that lookup.
         refused: The engine was offered it in the last step that was to take it, and did not.
+        left: Tokens still to compute, when that was looked at last: in each step of those whose prompt is computed in part and of
+            those at the front.
     """
 
     request: Prompted
@@ -91,6 +99,10 @@ class Job:
     cached: int = 0
     looked_up: int = -(1 << 60)
     refused: bool = False
+    left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = self.work
 
     @property
     def work(self) -> int:
@@ -202,7 +214,7 @@ class Ordering:
         judged = self.accepted[:JUDGED_PER_STEP]
         total = 0
         for job in judged:
-            total += job.tokens - max(job.request.num_computed_tokens, job.cached)
+            total += job.left
             if now + total / tokens_per_second > job.deadline:
                 break
         else:
@@ -215,7 +227,7 @@ class Ordering:
         for serial, job in enumerate(judged):
             if job.rank != rank:  # nobody is given up for one of a lower rank
                 rank, shorter, longer = job.rank, [], []
-            work = job.work
+            work = job.left
             total += work
             heappush(longer if job.tokens >= long_prompts.threshold else shorter, (-work, serial, job))
             if now + total / tokens_per_second > job.deadline:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,7 +35,7 @@ class OutputLengths:
     finished: int = 0
 
     def __post_init__(self) -> None:
-        self.refresh(())
+        self.refresh()
 
     def end(self, tokens: int) -> None:
         """A request ended by itself after this many output tokens."""
@@ -43,13 +43,10 @@ class OutputLengths:
         self._ended[cell] += 1.0
         self.finished += 1
 
-    def refresh(self, running: Iterable[int]) -> None:
-        """Recompute the tables, given the output tokens (0 or more) of the requests that run."""
+    def refresh(self, running: Sequence[int] = ()) -> None:
+        """Recompute the tables, given how many requests run in each cell; empty: none."""
         size = len(EDGES)
-        reached = [0.0] * size
-        longest = len(_CELL_OF) - 1
-        for tokens in running:
-            reached[_CELL_OF[min(longest, tokens)]] += 1.0
+        reached = running or [0] * size
         beyond = 0.0
         exposed = [0.0] * size
         for cell in reversed(range(size)):

@@ -24,6 +24,7 @@ from llmserving_engine.planning.candidates import ROOM_SECONDS, UNKNOWN_RATE, Ca
 from llmserving_engine.planning.emission import emit
 from llmserving_engine.planning.feasible import Job, Ordering, Standing
 from llmserving_engine.planning.lengths import REFRESH, OutputLengths
+from llmserving_engine.planning.lives import Lives
 from llmserving_engine.planning.pace import Pace
 from llmserving_engine.planning.protocol import StepDone, StepPlan, StepView, Track
 from llmserving_engine.planning.relegation import Ageing
@@ -48,11 +49,13 @@ class Predictive:
         self._order = Ordering()
         self._stream = Stream()
         self._ageing = Ageing()
+        self._lives = Lives()
         self._lengths = OutputLengths()
         self._pace = Pace()
-        self._candidates = Candidates(self._order, self._ageing, self._lengths, self._pace)
+        self._candidates = Candidates(self._order, self._ageing, self._lives, self._lengths, self._pace)
         self._shaper = Shaper(settings, self._pace, self._stream, self._lengths)
         self._jobs: dict[str, Job] = {}
+        self._partials: list[Job] = []
         self._granted: list[Job] = []
         self._itl = NO_TARGET_SECONDS
 
@@ -71,7 +74,9 @@ class Predictive:
         self._candidates.has_priorities |= request.priority != 0
         if track.first_token_ns or track.decoding:
             self._stream.join(request.request_id)
-        if not track.decoding:
+        if track.decoding:
+            self._lives.begin(request.request_id, request.num_prompt_tokens, request.num_output_tokens)
+        else:
             self._enter(track, resumed=track.first_token_ns > 0)
 
     def departed(self, track: Track) -> None:
@@ -81,12 +86,12 @@ class Predictive:
         if job is not None:
             self._order.discard(job)
         self._stream.leave(request.request_id)
+        self._lives.end(request.request_id)
         if request.status.name in ("FINISHED_STOPPED", "FINISHED_LENGTH_CAPPED", "FINISHED_REPETITION"):
             lengths = self._lengths
             lengths.end(request.num_output_tokens)
             if lengths.finished % REFRESH == 0:
-                steps = self._stream.decode_steps
-                lengths.refresh(steps - joined for joined, _ in self._stream.joins.values())
+                lengths.refresh(self._lives.counts)
 
     def preempted(self, track: Track) -> None:
         """A request lost its KV and must be computed again; it is the first to come back."""
@@ -94,6 +99,7 @@ class Predictive:
         old = self._jobs.pop(request_id, None)
         if old is not None:
             self._order.discard(old)
+        self._lives.end(request_id)
         self._enter(track, resumed=track.first_token_ns > 0)
 
     def _enter(self, track: Track, *, resumed: bool = False) -> Job:
@@ -120,8 +126,10 @@ class Predictive:
         start, last_decode = self._stream.start(view.now_ns * 1e-9, view.in_flight_steps)
         order.refresh(start, self._pace.served * self._settings.rate_share or UNKNOWN_RATE, ttft)
         n = len(view.running) - len(view.prefilling)
+        if len(self._lives) != n or view.decode_tokens > 1:  # somebody came or went unseen; a step makes several tokens
+            self._lives.recount(one for one in view.running if one.request_id not in view.prefilling)
         decodes = Decodes(n, view.decode_context_tokens + n)
-        work = self._candidates.work(view, n, start, ttft)
+        work = self._candidates.work(view, self._partials, n, start, ttft)
         age = start - last_decode if n else 0.0
         most = view.bounds.max_num_batched_tokens - n * view.decode_tokens
         held = order.late_count + order.missed_count
@@ -141,6 +149,8 @@ class Predictive:
         held = done.composition
         landed = done.completed_ns * 1e-9
         self._stream.landed(done.step, landed, has_decodes=held.decode_requests > 0, target=self._itl)
+        if held.decode_requests:
+            self._lives.step()
         if done.duration_ns:
             seconds = done.duration_ns * 1e-9
             self._pace.landed(held.prefill_tokens, seconds)
@@ -148,6 +158,7 @@ class Predictive:
 
     def _settle(self, view: StepView) -> None:
         """Requests granted tokens before: who has its prompt computed now, who was not taken?"""
+        self._partials = partials = []
         for request_id, request in view.prefilling.items():
             job = self._jobs.get(request_id)
             if job is not None and not job.resumed and job.tokens < request.num_tokens:
@@ -160,6 +171,8 @@ class Predictive:
                 job.tokens = request.num_tokens
             job.waiting = False
             job.cached = 0  # what was found in the cache is computed; what was lost from it meanwhile is not
+            job.left = job.work
+            partials.append(job)
         for job in self._granted:
             request = job.request
             if job.standing is Standing.GONE:
@@ -168,6 +181,7 @@ class Predictive:
             if request.num_computed_tokens >= job.tokens:
                 del self._jobs[request.request_id]
                 self._order.discard(job)
+                self._lives.begin(request.request_id, request.num_prompt_tokens, request.num_output_tokens)
                 if not job.resumed:
                     self._stream.join(request.request_id)
 

@@ -9,7 +9,7 @@ def lengths_of(tokens: int) -> OutputLengths:
     lengths = OutputLengths()
     for _ in range(500):
         lengths.end(tokens)
-    lengths.refresh(())
+    lengths.refresh()
     return lengths
 
 
@@ -31,7 +31,7 @@ def test_longer_outputs_let_fewer_in():
 
 
 def test_a_request_that_was_refused_does_not_count():
-    forecast = Forecast(10_000, [(0, 8000)], lengths_of(100))
+    forecast = Forecast(10_000, [(0, 1, 8000)], lengths_of(100))
     assert not forecast.admits(9000)
     assert forecast.admits(500)
 
@@ -49,4 +49,6 @@ def test_the_peak_is_the_largest_of_all_moments_just_before_an_end(
     peak = max(
         sum(size for _, size in lives[:count]) + count * lives[count - 1][0] for count in range(1, len(lives) + 1)
     )
-    assert Forecast(capacity, running, lengths).admits(prompt) == (peak <= FILL * capacity)
+    assert Forecast(capacity, [(done, 1, size) for done, size in running], lengths).admits(prompt) == (
+        peak <= FILL * capacity
+    )

@@ -5,7 +5,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmserving_engine.bounds import Bounds, Targets
@@ -56,6 +56,7 @@ def gaps(request: Request) -> list[float]:
     blocks=st.sampled_from([300, 800, 4000]),
     model=st.booleans(),
 )
+@example(seed=3969, rate=20.0, blocks=300, model=False)
 def test_every_request_finishes_with_all_its_tokens_whatever_the_load(seed: int, rate: float, blocks: int, model: bool):
     requests = load(60, rate, seed)
     engine = Engine(requests, blocks=blocks, model=model, seqs=16)
@@ -109,6 +110,19 @@ def test_memory_is_not_overfilled_once_output_lengths_are_known():
     engine = Engine(load(400, 20.0, 2, prompt=300, output=200), blocks=600)
     engine.run()
     assert engine.preempted < 40
+
+
+def test_a_prompt_computed_in_part_is_computed_to_its_end_when_memory_lets_none_of_those_before_it_in():
+    large = [Request(f"large{k}", 0.0, 4000, 2) for k in range(20)]
+    small = Request("small", 0.0, 1400, 2)
+    engine = Engine([*large, small], blocks=300)
+    engine.arrive()
+    engine.now = 3.0  # all have missed
+    del engine.waiting["small"]
+    engine.running, engine.prefilling = [small], {"small": small}
+    small.num_computed_tokens, small.is_prefill_chunk, small.blocks = 800, True, 50
+    engine.free -= small.blocks
+    assert len(engine.run()) == 21
 
 
 def test_priorities_are_served_first():

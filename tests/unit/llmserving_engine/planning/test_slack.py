@@ -72,7 +72,7 @@ def test_a_long_gap_spoils_the_young_and_those_that_had_theirs_but_not_the_old()
     lengths = OutputLengths()
     for _ in range(200):
         lengths.end(25)
-    lengths.refresh(())
+    lengths.refresh()
     stream = Stream()
     stream.decode_steps = 100
     stream.joins["old"] = (0, 0)

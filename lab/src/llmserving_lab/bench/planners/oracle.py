@@ -53,7 +53,7 @@ class Oracle(Predictive):
         super().__init__(replace(read_settings({}), model=self._device_times))
         for tokens in outputs:
             self._lengths.end(tokens)
-        self._lengths.refresh(())
+        self._lengths.refresh()
 
     def plan(self, view: StepView) -> StepPlan:
         """Decide the coming step, knowing the longest context in it."""
