@@ -105,6 +105,6 @@ class Room:
         if job.resumed or is_easy(view, need):
             return True
         if self._forecast is None:
-            groups = self._lives.groups(view.prefilling)
+            groups = self._lives.groups(view)
             self._forecast = Forecast(view.kv_blocks_total * view.block_size, groups, self._lengths)
         return self._forecast.admits(job.tokens)

@@ -81,11 +81,8 @@ class Candidates:
         room = Room(view, self.lives, self.lengths, view.kv_blocks_free - 1 - decodes // view.block_size, kept_free)
         most = view.bounds.max_num_batched_tokens
         lookups, outlook = LOOKUPS, OUTLOOK
-        partial = len(partials)  # still to come
         for job in chain.from_iterable(self._fronts(view.step, start, ttft)):
-            if not job.waiting:
-                partial -= 1
-            elif lookups and job.looked_up + LOOKUP_STEPS <= view.step:
+            if job.waiting and lookups and job.looked_up + LOOKUP_STEPS <= view.step:
                 lookups -= 1
                 job.looked_up = view.step
                 job.cached = view.cached_tokens(job.request)
@@ -93,7 +90,7 @@ class Candidates:
             if job.waiting and not room.admits(job, tokens):
                 if room.is_closed:
                     outlook -= 1
-                    if outlook <= 0 and partial <= 0:
+                    if outlook <= 0:
                         break
             elif tokens <= 0:
                 work.done.append(job)
@@ -101,8 +98,7 @@ class Candidates:
                 work.add(job, tokens)
                 if work.tokens >= most or len(work.jobs) >= FRONT:
                     break
-        if partial > 0:
-            _add_rest(work, partials)
+        _add_rest(work, partials)
         if not decodes and not work.jobs and not work.refused and room.is_blocked:
             self._unblock(work)
         work.put_refused_last()
@@ -146,10 +142,9 @@ class Candidates:
 
 
 def _add_rest(work: Work, partials: Sequence[Job]) -> None:
-    """Those computed in part that nobody asked for yet: they hold memory, however many are before them."""
-    met = {*work.jobs, *work.done}
+    """Those computed in part that are not among them yet: they hold memory, however many are before them."""
     for job in partials:
-        if job not in met:
+        if job not in work.jobs and job not in work.done:
             tokens = job.work
             if tokens > 0:
                 work.add(job, tokens)

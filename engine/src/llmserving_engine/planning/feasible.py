@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from llmserving_engine.planning.fairness import LongPrompts
 from llmserving_engine.planning.line import Line
 
-SORTED_PER_STEP: Final = 16
+SORTED_PER_STEP: Final = 32
 """Arrivals sorted in, and passed deadlines noted, per step: a burst of any size costs no more than this at once."""
 JUDGED_PER_STEP: Final = 128
 """Accepted jobs looked at per step, by deadline."""
@@ -260,7 +260,7 @@ class Ordering:
         return self._unhurried.front(most)
 
     def __len__(self) -> int:
-        return len(self.accepted) + self.late_count + self.missed_count + self.unhurried_count + len(self._incoming)
+        return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[Job]:
         yield from self.accepted

@@ -8,6 +8,8 @@ SHARE_WEIGHT = 0.02
 """Weight of one step in the shares of steps."""
 KV_BOUND = 0.5
 """From this share on, memory and not the device limits how fast requests are served."""
+SAVING = 0.25
+"""From this thrift on a step does not tell what steps can compute."""
 FLOW_SECONDS = 4.0
 """Time over which the rate of prompt tokens is taken."""
 
@@ -17,7 +19,7 @@ class Pace:
     """Prompt tokens per second.
 
     Attributes:
-        rate: What steps compute that are full; 0 before the first.
+        rate: What steps compute that are full and not thrifty; 0 before the first.
         flow: What was computed lately, whatever there was to do.
         pressure: Share of steps in which memory kept requests out.
         thrift: Share of steps that left no work though memory was scarce: how little it helps to compute prompts sooner, and
@@ -45,7 +47,7 @@ class Pace:
         """A step of so many of `total` tokens on offer was planned: only one that could not take all of them tells the rate."""
         if not self.rate:
             self.rate = tokens / seconds
-        elif tokens < total or tokens >= 256:
+        elif self.thrift < SAVING and (tokens < total or tokens >= 256):
             self.rate += min(1.0, seconds) * (tokens / seconds - self.rate)
 
     def landed(self, tokens: int, seconds: float) -> None:

@@ -91,7 +91,7 @@ class Predictive:
             lengths = self._lengths
             lengths.end(request.num_output_tokens)
             if lengths.finished % REFRESH == 0:
-                lengths.refresh(self._lives.counts)
+                lengths.refresh(self._lives.counts())
 
     def preempted(self, track: Track) -> None:
         """A request lost its KV and must be computed again; it is the first to come back."""
@@ -126,8 +126,6 @@ class Predictive:
         start, last_decode = self._stream.start(view.now_ns * 1e-9, view.in_flight_steps)
         order.refresh(start, self._pace.served * self._settings.rate_share or UNKNOWN_RATE, ttft)
         n = len(view.running) - len(view.prefilling)
-        if len(self._lives) != n or view.decode_tokens > 1:  # somebody came or went unseen; a step makes several tokens
-            self._lives.recount(one for one in view.running if one.request_id not in view.prefilling)
         decodes = Decodes(n, view.decode_context_tokens + n)
         work = self._candidates.work(view, self._partials, n, start, ttft)
         age = start - last_decode if n else 0.0

@@ -1,7 +1,9 @@
 """How many prompt tokens a step computes, and whether beside the decodes or in a step of their own between two decode steps.
 
 Attention kernels that serve both at once cost more than the two apart, a second step reads the weights once more: whichever
-gets more tokens computed. When requests wait and the running ones can bear it, one long prefill step.
+computes more tokens per second. Where memory is scarce and no work is left over, the decodes' own time counts less and less:
+they take it anyway, so prompts go where they add least to it. When requests wait and the running ones can bear it, one long
+prefill step.
 """
 
 from __future__ import annotations
@@ -120,9 +122,10 @@ class Shaper:
                 self._last_long = self._stream.decode_steps
                 self._pace.chosen(tokens, taken, total)
                 return Choice(tokens, False, taken)
-        spared = self._pace.thrift * sure * bare
-        apart = best_size(alone, total, target - age - bare, bare - spared, self._pace.thrift)
-        beside = best_size(mixed, total, target - age, -spared, self._pace.thrift)
+        thrift = 0.0 if is_behind and not work.is_blocked else self._pace.thrift
+        spared = thrift * sure * bare
+        apart = best_size(alone, total, target - age - bare, bare - spared, thrift)
+        beside = best_size(mixed, total, target - age, -spared, thrift)
         if not apart and not beside:
             return Choice(seconds=bare)
         taken_apart = alone(apart) if apart else 0.0

@@ -14,8 +14,9 @@ LOOK_BACK = 0.75
 """A smaller size down to this share of the largest one is taken when it computes more tokens per second."""
 GAIN = 1.002
 """... by at least this factor."""
+NEAR_SIZES = 128
 STRIDE = 8
-"""Much smaller sizes are looked at in steps of this part of themselves."""
+"""Much smaller sizes are looked at in steps of this part of themselves, those near the largest in steps of 1 / `NEAR_SIZES` of it."""
 LEAST_SECONDS = 1e-4
 """What a step counts for at least."""
 
@@ -95,7 +96,7 @@ def best_size(
     if tokens <= 0 or limit <= 0 or seconds(min(tokens, GRID)) > limit:
         return 0
     best, best_seconds = tokens, seconds(tokens)
-    low, look_back = best // GRID + 1, 1.0
+    low, look_back, near = best // GRID + 1, 1.0, best
     if best_seconds > limit:
         look_back = LOOK_BACK
         low, high = 1, (tokens + GRID - 1) // GRID
@@ -105,14 +106,14 @@ def best_size(
                 low = middle
             else:
                 high = middle
-        best = low * GRID
+        best, near = low * GRID, int(low * LOOK_BACK)
         best_seconds = seconds(best)
     best_rate = best / max(best_seconds + overhead, LEAST_SECONDS) * GAIN
-    near, least = int(low * LOOK_BACK), int(low * look_back * (1 - thrift))
+    least = int(low * look_back * (1 - thrift))
     size = low - 1
     while size > least:
         rate = size * GRID / max(seconds(size * GRID) + overhead, LEAST_SECONDS)
         if rate > best_rate:
             best, best_rate = size * GRID, rate
-        size -= 1 if size > near else max(1, size // STRIDE)
+        size -= max(1, low // NEAR_SIZES if size > near else size // STRIDE)
     return best

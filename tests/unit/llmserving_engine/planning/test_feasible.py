@@ -57,7 +57,7 @@ def test_as_many_as_possible_make_their_deadline(shapes: list[tuple[int, int]]):
         assert time <= one.deadline
 
 
-@given(st.lists(st.tuples(st.floats(-9.0, 0.0), st.integers(1, 3000)), max_size=40))
+@given(st.lists(st.tuples(st.floats(-9.0, 0.0), st.integers(1, 3000)), max_size=3 * SORTED_PER_STEP))
 def test_nobody_is_lost_whatever_happens_to_the_order(shapes: list[tuple[float, int]]):
     jobs = [job(arrival, tokens) for arrival, tokens in shapes]
     order = order_of(jobs)

@@ -112,6 +112,24 @@ def test_memory_is_not_overfilled_once_output_lengths_are_known():
     assert engine.preempted < 40
 
 
+def chunks(blocks: int) -> list[int]:
+    """Prompt tokens of the steps in which somebody decodes."""
+    requests = load(300, 9.0, 3, prompt=700, output=80)
+    engine = Engine(requests, blocks=blocks)
+    sizes = []
+    while engine.has_work:
+        step = engine.advance()
+        if step and step.composition.decode_requests and step.composition.prefill_tokens:
+            sizes.append(step.composition.prefill_tokens)
+    return sizes
+
+
+def test_prompts_are_spread_over_the_steps_of_the_decodes_only_where_memory_is_scarce():
+    ample, scarce = chunks(4000), chunks(600)
+    assert len(scarce) > 1.3 * len(ample)
+    assert sum(scarce) / len(scarce) < 0.8 * sum(ample) / len(ample)
+
+
 def test_a_prompt_computed_in_part_is_computed_to_its_end_when_memory_lets_none_of_those_before_it_in():
     large = [Request(f"large{k}", 0.0, 4000, 2) for k in range(20)]
     small = Request("small", 0.0, 1400, 2)
@@ -123,6 +141,17 @@ def test_a_prompt_computed_in_part_is_computed_to_its_end_when_memory_lets_none_
     small.num_computed_tokens, small.is_prefill_chunk, small.blocks = 800, True, 50
     engine.free -= small.blocks
     assert len(engine.run()) == 21
+
+
+def test_requests_that_still_run_keep_the_expected_output_from_being_short():
+    short = [Request(f"s{k}", 0.5 + 0.02 * k, 50, 5) for k in range(130)]
+    long = [Request(f"l{k}", 0.0, 50, 2000) for k in range(40)]
+    engine = Engine([*long, *short])
+    for _ in engine.steps():
+        if len(engine.done) >= len(short):
+            break
+    assert all(one.output == 5 for one in engine.done)
+    assert engine.planner._lengths.remaining(0) > 50
 
 
 def test_priorities_are_served_first():

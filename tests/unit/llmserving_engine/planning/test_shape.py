@@ -14,8 +14,8 @@ from llmserving_engine.planning.step_model import StepModel
 ITL = 0.05
 DECODES = Decodes(32, 32_000)
 WEIGHTS_READ = 0.010
-MODEL = StepModel([WEIGHTS_READ, 0.0, 0.0, 4e-5, 0.0, 0.0, 0.0, 0.0, 0.0], error=0.03)
-"""Up to 384 tokens a step waits for the weights, whatever is in it."""
+MODEL = StepModel([WEIGHTS_READ, 0.0, 0.0, 1e-5, 0.0, 0.0, 0.0, 0.0, 0.0], error=0.03)
+"""Up to 384 tokens a step waits for the weights, whatever is in it; beyond, more tokens a second are computed the larger it is."""
 
 
 @dataclass
@@ -25,12 +25,14 @@ class Request:
     relegated: bool = False
 
 
-def choose(thrift: float, tokens: int = 4000, decodes: Decodes = DECODES) -> Choice:
+def choose(
+    thrift: float, tokens: int = 4000, decodes: Decodes = DECODES, *, is_behind: bool = False, is_blocked: bool = False
+) -> Choice:
     shaper = Shaper(PredictiveSettings(model=MODEL), Pace(thrift=thrift), Stream(), OutputLengths())
-    work = Work()
+    work = Work(is_blocked=is_blocked)
     request = Request()
     work.add(Job(request, 0, 0.0, tokens, request), tokens)
-    return shaper.choose(work, 8192, decodes, ITL, 0.0, is_behind=False)
+    return shaper.choose(work, 8192, decodes, ITL, 0.0, is_behind=is_behind)
 
 
 def test_where_time_is_short_a_step_computes_as_many_prompt_tokens_as_the_target_leaves_time_for():
@@ -61,3 +63,23 @@ def test_a_prompt_that_costs_nothing_is_computed_whole(tokens: int):
     choice = choose(1.0, tokens)
     assert choice.tokens == tokens
     assert choice.beside_decodes
+
+
+def test_somebody_who_is_late_for_want_of_time_and_not_of_memory_ends_the_saving():
+    assert choose(1.0, is_behind=True).tokens == choose(0.0).tokens
+    assert choose(1.0, is_behind=True, is_blocked=True).tokens == choose(1.0).tokens
+
+
+def test_what_steps_can_compute_is_not_learned_from_those_that_save():
+    def rate(thrift: float) -> float:
+        pace = Pace(rate=50_000.0, thrift=thrift)
+        shaper = Shaper(PredictiveSettings(model=MODEL), pace, Stream(), OutputLengths())
+        request = Request()
+        for _ in range(500):
+            work = Work()
+            work.add(Job(request, 0, 0.0, 4000, request), 4000)
+            shaper.choose(work, 8192, DECODES, ITL, 0.0, is_behind=False)
+        return pace.rate
+
+    assert rate(0.0) > 60_000
+    assert rate(1.0) == 50_000
