@@ -96,7 +96,8 @@ def best_size(
     if tokens <= 0 or limit <= 0 or seconds(min(tokens, GRID)) > limit:
         return 0
     best, best_seconds = tokens, seconds(tokens)
-    low, look_back, near = best // GRID + 1, 1.0, best
+    low = near = best // GRID + 1
+    look_back = 1.0
     if best_seconds > limit:
         look_back = LOOK_BACK
         low, high = 1, (tokens + GRID - 1) // GRID
