@@ -151,7 +151,7 @@ def test_requests_that_still_run_keep_the_expected_output_from_being_short():
         if len(engine.done) >= len(short):
             break
     assert all(one.output == 5 for one in engine.done)
-    assert engine.planner._lengths.remaining(0) > 50
+    assert engine.planner._lengths.remaining(0) > 1000  # 130 by those that ended alone
 
 
 def test_priorities_are_served_first():
