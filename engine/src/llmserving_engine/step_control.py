@@ -98,6 +98,8 @@ class StepControl:
         """The device has the step that was just scheduled: time for what nobody waits for."""
         self._note()
         self.measurement.on_device()
+        if not self.planner.is_plain:
+            self.planner.tell(self.planner.law.on_device, self._now_ns())
 
     def before_update(self) -> None:
         """A step's output came: note the time, and who left before it."""

@@ -170,6 +170,7 @@ class SmallEngine:
         if plan.running is not None:
             self.running = list(plan.running)
         scheduled = self._schedule(plan)
+        self.planner.on_device(view.now_ns)
         return self._compute(plan, scheduled, self.preempted - before)
 
     def _check(self, plan: StepPlan) -> None:

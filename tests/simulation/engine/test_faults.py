@@ -43,6 +43,9 @@ class Faulty(BoundsOnly):
     def departed(self, track):
         self._fail("departed")
 
+    def on_device(self, now_ns):
+        self._fail("on_device")
+
     def completed(self, done):
         self._fail("completed")
 
@@ -57,7 +60,7 @@ def serve(sim, steps=40):
     assert all(len(sim.outputs[name]) == 15 for name in names)
 
 
-@pytest.mark.parametrize("method", ["plan", "order", "arrived", "departed", "completed"])
+@pytest.mark.parametrize("method", ["plan", "order", "arrived", "departed", "on_device", "completed"])
 def test_a_law_that_fails_is_dropped_and_bounds_go_on_being_obeyed(engine, monkeypatch, method):
     monkeypatch.setitem(registry.PLANNERS, "faulty", lambda parameters: Faulty(method))
     sim = engine()

@@ -28,5 +28,8 @@ class BoundsOnly:
         """The bounds."""
         return StepPlan(view.bounds.max_num_seqs, view.bounds.max_num_batched_tokens)
 
+    def on_device(self, now_ns: int) -> None:
+        """Nothing to make up for."""
+
     def completed(self, done: StepDone) -> None:
         """Nothing to learn."""

@@ -27,7 +27,7 @@ LATE_FRONT = 8
 AGEING_FRONT = 32
 """Missed requests, oldest first, from which their share is set."""
 AGEING_STEPS = 8
-"""Steps between two settings of that share."""
+"""Steps between two settings of that share; it is set while the device computes."""
 LOOKUPS = 2
 """Requests looked up in the prefix cache in one step, ..."""
 LOOKUP_STEPS = 32
@@ -56,6 +56,7 @@ class Candidates:
         pace: How fast prompts are computed.
         has_priorities: Whether any request had a priority.
         room_until: Engine time until which room is kept for requests that are not batch.
+        aged: Step in which the share of those who missed was set last.
     """
 
     order: Ordering
@@ -65,6 +66,7 @@ class Candidates:
     pace: Pace
     has_priorities: bool = False
     room_until: float = 0.0
+    aged: int = 0
 
     def work(self, view: StepView, partials: Sequence[Job], decodes: int, start: float, ttft: float) -> Work:
         """Prompt tokens in the order in which they should be computed.
@@ -105,14 +107,21 @@ class Candidates:
         work.is_blocked = room.is_blocked
         return work
 
+    def age(self, step: int, now: float, ttft: float, steps: int = AGEING_STEPS) -> None:
+        """Set the share of those who missed, once it is so many steps old."""
+        order = self.order
+        if order.missed_count and step - self.aged >= steps:
+            self.aged = step
+            self.ageing.update(
+                order.missed(AGEING_FRONT), order.missed_tokens, now, self.pace.served or UNKNOWN_RATE, ttft
+            )
+
     def _fronts(self, step: int, start: float, ttft: float) -> Iterator[Sequence[Job]]:
         """Requests without their first token, group after group."""
         order, ageing = self.order, self.ageing
         oldest: list[Job] = []
         if order.missed_count:
-            if step % AGEING_STEPS == 0:
-                rate = self.pace.served or UNKNOWN_RATE
-                ageing.update(order.missed(AGEING_FRONT), order.missed_tokens, start, rate, ttft)
+            self.age(step, start, ttft, 2 * AGEING_STEPS)  # where nobody said when the device computes
             oldest = order.missed(1) if ageing.is_due else []
         yield order.resumed
         yield oldest

@@ -22,7 +22,11 @@ from llmserving_engine.planning.fairness import LongPrompts
 from llmserving_engine.planning.line import Line
 
 SORTED_PER_STEP: Final = 32
-"""Arrivals sorted in, and passed deadlines noted, per step: a burst of any size costs no more than this at once."""
+"""Arrivals sorted in, and passed deadlines noted, per step: a burst of any size costs no more than this at once, ..."""
+SORTED_ON_DEVICE: Final = 4 * SORTED_PER_STEP
+"""... and so many while the device computes one; then ..."""
+SORTED_SINCE: Final = 8
+"""... no more than these between that and the next step."""
 JUDGED_PER_STEP: Final = 128
 """Accepted jobs looked at per step, by deadline."""
 
@@ -174,11 +178,21 @@ class Ordering:
             self._unhurried.count -= 1
         job.standing = Standing.GONE
 
-    def refresh(self, now: float, tokens_per_second: float, target: float) -> None:
-        """Sort in arrivals, retire passed deadlines, and give up what does not fit at this prefill rate."""
-        self._retire(now)
+    def catch_up(self, now: float, tokens_per_second: float, target: float) -> None:
+        """While nobody waits for it: do what several refreshes would, as long as there is any, and clear the lines."""
+        due = self._late_due
+        for _ in range(0, SORTED_ON_DEVICE, SORTED_PER_STEP):
+            if not self._incoming and not (due and due[0][0] <= now):
+                break
+            self.refresh(now, tokens_per_second, target)
+        for line in (self._late, self._missed, self._unhurried):
+            line.tidy()
+
+    def refresh(self, now: float, tokens_per_second: float, target: float, most: int = SORTED_PER_STEP) -> None:
+        """Note passed deadlines, sort in arrivals, up to `most` of each, and give up what does not fit at this prefill rate."""
+        self._retire(now, most)
         incoming = self._incoming
-        for _ in range(min(len(incoming), SORTED_PER_STEP)):
+        for _ in range(min(len(incoming), most)):
             job = incoming.popleft()
             if job.standing is not Standing.INCOMING:
                 continue
@@ -190,18 +204,17 @@ class Ordering:
                 insort(self.accepted, job, key=_due)
         self._give_up(now, tokens_per_second)
 
-    def _retire(self, now: float) -> None:
+    def _retire(self, now: float, most: int) -> None:
         due = self._late_due
         retired = 0
-        while due and due[0][0] <= now and retired < SORTED_PER_STEP:
+        while due and due[0][0] <= now and retired < most:
             job = heappop(due)[2]
             if job.standing is Standing.LATE:
                 self._late.count -= 1
                 self._miss(job)
                 retired += 1
-        self._late.tidy()
-        self._missed.tidy()
-        self._unhurried.tidy()
+        for line in (self._late, self._missed, self._unhurried):
+            line.tidy(patience=2)  # where nobody catches up
 
     def _miss(self, job: Job) -> None:
         job.standing = Standing.MISSED

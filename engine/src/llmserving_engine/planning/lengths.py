@@ -13,6 +13,7 @@ _CELL_OF: Final = bytes(bisect_right(EDGES, tokens) - 1 for tokens in range(EDGE
 _DECAY: Final = 0.98
 """What of the old counts remains at each refresh (every `REFRESH` requests): a memory of some 3,000 requests."""
 REFRESH: Final = 64
+"""Requests that end between two refreshes."""
 _PRIOR: Final = (0.02, 1.0)
 """Ends and exposures put into every cell: without evidence a cell is survived with 98 %."""
 
@@ -32,7 +33,7 @@ class OutputLengths:
     _ended: list[float] = field(default_factory=lambda: [0.0] * len(EDGES))
     _survival: list[float] = field(default_factory=list)
     _remaining: list[float] = field(default_factory=list)
-    finished: int = 0
+    _fresh: int = 0
 
     def __post_init__(self) -> None:
         self.refresh()
@@ -41,10 +42,15 @@ class OutputLengths:
         """A request ended by itself after this many output tokens."""
         cell = cell_of(tokens)
         self._ended[cell] += 1.0
-        self.finished += 1
+        self._fresh += 1
+
+    def is_due(self, refreshes: int = 1) -> bool:
+        """Whether so many refreshes, or more, are overdue."""
+        return self._fresh >= refreshes * REFRESH
 
     def refresh(self, running: Sequence[int] = ()) -> None:
         """Recompute the tables, given how many requests run in each cell; empty: none."""
+        self._fresh = 0
         size = len(EDGES)
         reached = running or [0] * size
         beyond = 0.0

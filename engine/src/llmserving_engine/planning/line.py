@@ -48,9 +48,9 @@ class Line:
         self._near = near
         return [entry[-1] for entry in near[:most]]
 
-    def tidy(self) -> None:
-        """Drop entries of jobs that moved on, where there are more of them than of others."""
-        if len(self._far) > 2 * self.count + STALE:
+    def tidy(self, patience: int = 1) -> None:
+        """Drop entries of jobs that moved on, where there are more than `patience` times as many of them as of others."""
+        if len(self._far) > (1 + patience) * self.count + patience * STALE:
             self._far = [entry for entry in self._far if entry[-1].standing is self._standing]
             heapify(self._far)
 

@@ -98,6 +98,9 @@ class NestedWait:
             held=entrance.held + len(parked),
         )
 
+    def on_device(self, now_ns: int) -> None:
+        """Nothing to make up for."""
+
     def completed(self, done: StepDone) -> None:
         """Nothing to learn: thresholds come from the agent."""
 

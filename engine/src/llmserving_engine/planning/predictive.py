@@ -22,8 +22,8 @@ from typing import Any
 from llmserving_engine.planning.admission import is_easy
 from llmserving_engine.planning.candidates import ROOM_SECONDS, UNKNOWN_RATE, Candidates
 from llmserving_engine.planning.emission import emit
-from llmserving_engine.planning.feasible import Job, Ordering, Standing
-from llmserving_engine.planning.lengths import REFRESH, OutputLengths
+from llmserving_engine.planning.feasible import SORTED_PER_STEP, SORTED_SINCE, Job, Ordering, Standing
+from llmserving_engine.planning.lengths import OutputLengths
 from llmserving_engine.planning.lives import Lives
 from llmserving_engine.planning.pace import Pace
 from llmserving_engine.planning.protocol import StepDone, StepPlan, StepView, Track
@@ -58,6 +58,13 @@ class Predictive:
         self._partials: list[Job] = []
         self._granted: list[Job] = []
         self._itl = NO_TARGET_SECONDS
+        self._step, self._ttft = 0, FOREVER
+        self._was_on_device = False
+
+    @property
+    def _rate(self) -> float:
+        """Prompt tokens a second that are counted on."""
+        return self._pace.served * self._settings.rate_share or UNKNOWN_RATE
 
     # Requests
 
@@ -88,10 +95,9 @@ class Predictive:
         self._stream.leave(request.request_id)
         self._lives.end(request.request_id)
         if request.status.name in ("FINISHED_STOPPED", "FINISHED_LENGTH_CAPPED", "FINISHED_REPETITION"):
-            lengths = self._lengths
-            lengths.end(request.num_output_tokens)
-            if lengths.finished % REFRESH == 0:
-                lengths.refresh(self._lives.counts())
+            self._lengths.end(request.num_output_tokens)
+            if self._lengths.is_due(2):  # nobody says when the device computes
+                self._lengths.refresh(self._lives.counts())
 
     def preempted(self, track: Track) -> None:
         """A request lost its KV and must be computed again; it is the first to come back."""
@@ -124,7 +130,9 @@ class Predictive:
         ttft = min(view.targets.ttft_ns * 1e-9 or FOREVER, self._settings.ttft_seconds)
         order = self._order
         start, last_decode = self._stream.start(view.now_ns * 1e-9, view.in_flight_steps)
-        order.refresh(start, self._pace.served * self._settings.rate_share or UNKNOWN_RATE, ttft)
+        order.refresh(start, self._rate, ttft, SORTED_SINCE if self._was_on_device else SORTED_PER_STEP)
+        self._was_on_device = False
+        self._step, self._ttft = view.step, ttft
         n = len(view.running) - len(view.prefilling)
         decodes = Decodes(n, view.decode_context_tokens + n)
         work = self._candidates.work(view, self._partials, n, start, ttft)
@@ -141,6 +149,15 @@ class Predictive:
         has_decodes = n > 0 and (choice.beside_decodes or not choice.tokens)
         self._stream.launched(view.step, start, choice.seconds, has_decodes=has_decodes, none_before=n == 0)
         return plan
+
+    def on_device(self, now_ns: int) -> None:
+        """While the device computes: sort in who came meanwhile, set the share of the missed, refresh the table of lengths."""
+        now = now_ns * 1e-9
+        self._order.catch_up(now, self._rate, self._ttft)
+        self._candidates.age(self._step, now, self._ttft)
+        self._was_on_device = True
+        if self._lengths.is_due():
+            self._lengths.refresh(self._lives.counts())
 
     def completed(self, done: StepDone) -> None:
         """A step came back: correct the clock and the predictions."""

@@ -201,6 +201,10 @@ class StepPlanner(Protocol):
         """Decide the coming step."""
         ...
 
+    def on_device(self, now_ns: int) -> None:
+        """The device has the step that was planned last: time for what nobody waits for. Not every engine says so."""
+        ...
+
     def completed(self, done: StepDone) -> None:
         """A step's output arrived."""
         ...

@@ -77,6 +77,9 @@ class Wait:
             held=sum(len(gathering) for gathering in self._types),
         )
 
+    def on_device(self, now_ns: int) -> None:
+        """Nothing to make up for."""
+
     def completed(self, done: StepDone) -> None:
         """Nothing to learn: thresholds come from the agent."""
 

@@ -6,7 +6,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmserving_engine.planning.fairness import LongPrompts
-from llmserving_engine.planning.feasible import JUDGED_PER_STEP, SORTED_PER_STEP, Job, Ordering, Standing
+from llmserving_engine.planning.feasible import (
+    JUDGED_PER_STEP,
+    SORTED_ON_DEVICE,
+    SORTED_PER_STEP,
+    Job,
+    Ordering,
+    Standing,
+)
 
 
 @dataclass
@@ -139,6 +146,24 @@ def test_a_burst_is_sorted_in_over_several_steps():
     assert len(order.accepted) == SORTED_PER_STEP
     order.refresh(0.01, 1000.0, 2.0)
     assert len(order.accepted) == 2 * SORTED_PER_STEP
+
+
+def test_catching_up_is_as_so_many_refreshes():
+    def burst() -> Ordering:
+        order = order_of([])
+        for k in range(5 * SORTED_PER_STEP):
+            order.add(job(-0.001 * k, 100 + k))
+        return order
+
+    at_once, step_by_step = burst(), burst()
+    at_once.catch_up(0.0, 10_000.0, 2.0)
+    for _ in range(SORTED_ON_DEVICE // SORTED_PER_STEP):
+        step_by_step.refresh(0.0, 10_000.0, 2.0)
+    for order in (at_once, step_by_step):
+        assert order.late_count > 0
+        order.refresh(0.0, 10_000.0, 2.0, 0)
+    assert [one.tokens for one in at_once] == [one.tokens for one in step_by_step]
+    assert len(at_once) == 5 * SORTED_PER_STEP
 
 
 def test_deadlines_that_pass_at_once_are_noted_over_several_steps():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmserving_engine.planning.lengths import EDGES, OutputLengths, cell_of
+from llmserving_engine.planning.lengths import EDGES, REFRESH, OutputLengths, cell_of
 
 
 def by_cell(outputs: list[int]) -> list[int]:
@@ -45,3 +45,15 @@ def test_running_requests_keep_the_estimate_from_being_short():
     finished_only.refresh()
     with_running.refresh(by_cell([400] * 50))
     assert with_running.remaining(0) > 3 * finished_only.remaining(0)
+
+
+def test_a_refresh_is_due_after_so_many_ends_and_then_anew():
+    lengths = OutputLengths()
+    for _ in range(REFRESH - 1):
+        lengths.end(100)
+    assert not lengths.is_due()
+    lengths.end(100)
+    assert lengths.is_due()
+    assert not lengths.is_due(2)
+    lengths.refresh()
+    assert not lengths.is_due()

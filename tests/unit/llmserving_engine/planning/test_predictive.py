@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from llmserving_engine.bounds import Bounds, Targets
 from llmserving_engine.planning.candidates import OUTLOOK
+from llmserving_engine.planning.feasible import SORTED_ON_DEVICE, SORTED_PER_STEP
 from llmserving_engine.planning.predictive import build_predictive
 from llmserving_engine.planning.protocol import StepView
 from llmserving_engine.telemetry import RequestClass
@@ -28,6 +29,14 @@ class Engine(SmallEngine):
     def model() -> dict[str, Any]:
         coefficients = [8e-3, 0.0, 4e-5, 0.0, 6e-5, 8e-8, 0.0, 6e-5, 0.0]
         return {"coefficients": coefficients, "residuals": [[], [], []], "error": 0.03}
+
+
+class SilentEngine(Engine):
+    """An engine that does not say when the device computes."""
+
+    def __init__(self, requests: list[Request]) -> None:
+        super().__init__(requests)
+        self.planner.on_device = lambda now_ns: None
 
 
 def load(count: int, rate: float, seed: int, prompt: int = 600, output: int = 60) -> list[Request]:
@@ -95,9 +104,10 @@ def test_more_requests_are_in_time_in_overload_than_first_come_first_served_coul
     assert in_time > 0.3 * len(requests)
 
 
-def test_relegated_requests_are_served_while_others_keep_coming():
+@pytest.mark.parametrize("engine_class", [Engine, SilentEngine])
+def test_relegated_requests_are_served_while_others_keep_coming(engine_class: type[Engine]):
     requests = load(900, 40.0, 11)
-    engine = Engine(requests)
+    engine = engine_class(requests)
     done = engine.run()
     last_arrival = max(one.arrival for one in requests)
     relegated = [one for one in done if ttft(one) > 2.0]
@@ -407,3 +417,26 @@ def test_a_request_being_prefilled_that_the_planner_does_not_know_is_not_left_ou
     engine = Engine(load(30, 20.0, 1))
     engine.planner.departed(engine.tracks[started(engine).request_id])
     assert len(engine.run(20_000)) == 30
+
+
+def steps_until_sorted(engine: Engine, count: int) -> int:
+    engine.arrive()
+    order = engine.planner._order
+    for steps in range(count):
+        if not order._incoming:
+            return steps
+        engine.advance()
+    raise AssertionError("they are never sorted in")
+
+
+def test_a_burst_is_sorted_in_while_the_device_computes():
+    burst = [Request(f"r{k}", 0.0, 50, 2) for k in range(1000)]
+    assert steps_until_sorted(Engine(burst), 1000) <= 1000 // SORTED_ON_DEVICE + 1
+    assert steps_until_sorted(SilentEngine(burst), 1000) == 1000 // SORTED_PER_STEP + 1
+
+
+def test_lengths_are_learned_where_the_engine_does_not_say_when_the_device_computes():
+    engine = SilentEngine(load(300, 12.0, 3, output=40))
+    prior = engine.planner._lengths.remaining(0)
+    engine.run()
+    assert engine.planner._lengths.remaining(0) < 0.2 * prior

@@ -94,6 +94,9 @@ class Fair:
             running=urgent + prefills + relaxed,
         )
 
+    def on_device(self, now_ns: int) -> None:
+        """Nothing to make up for."""
+
     def completed(self, done: StepDone) -> None:
         """Learn its time."""
         if done.duration_ns:

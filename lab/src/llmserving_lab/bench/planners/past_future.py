@@ -101,6 +101,9 @@ class PastFuture:
             held=len(self._queue) - len(admitted),
         )
 
+    def on_device(self, now_ns: int) -> None:
+        """Nothing to make up for."""
+
     def completed(self, done: StepDone) -> None:
         """Nothing to learn from a step."""
 
