@@ -36,7 +36,7 @@ from llmserving_lab.bench.engine import EngineSettings, SchedulerEngine
 LIMIT_P99_US = {"bounds": 150.0, "predictive": 200.0}
 LIMIT_SHARE = {"bounds": 0.05, "predictive": None}
 """Of vLLM's own time; a planner's share is not limited."""
-MODEL = (8e-3, 0.0, 4e-5, 0.0, 6e-5, 8e-8, 2e-9, 6e-5, 0.0)
+MODEL = (8e-3, 0.0, 4e-5, 0.0, 6e-5, 8e-8, 2e-9, 6e-5, 0.0, 0.0)
 """Step times of the played device, as the planner's model has them."""
 MEMORY = Path("/dev/shm")
 """The telemetry ring lies in memory in production too."""

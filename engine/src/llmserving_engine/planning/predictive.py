@@ -139,7 +139,7 @@ class Predictive:
         age = start - last_decode if n else 0.0
         most = view.bounds.max_num_batched_tokens - n * view.decode_tokens
         held = order.late_count + order.missed_count
-        choice = self._shaper.choose(work, most, decodes, itl, age, is_behind=held > 0)
+        choice = self._shaper.choose(work, most, decodes, itl, ttft, age, is_behind=held > 0)
         is_spare = choice.tokens >= work.tokens and (work.is_blocked or not is_easy(view))
         self._pace.planned(is_blocked=work.is_blocked, is_spare=is_spare)
         plan, grants = emit(view, n, work, choice, held=held, trim=self._shaper.trim)

@@ -21,6 +21,11 @@ from llmserving_engine.planning.step_model import Trim
 
 LONG_LEAST_TOKENS = 1000
 """Work that is worth a long step."""
+UNDISTURBED_SHARE = 0.1
+"""Where nobody decodes, a step that computes one long prompt takes at most this share of the target of first tokens: so long may
+who comes meanwhile have to wait, ..."""
+UNDISTURBED_LEAST = 256
+"""... and computes no fewer tokens than these: far down a prompt fewer hardly take less time."""
 LONG_LEAST_GAP = 1.5
 """A step shorter than so many targets is no long one: the next two usual steps compute as much."""
 
@@ -81,14 +86,17 @@ class Shaper:
             seconds,
         )
 
-    def choose(self, work: Work, most: int, decodes: Decodes, itl: float, age: float, *, is_behind: bool) -> Choice:
+    def choose(
+        self, work: Work, most: int, decodes: Decodes, itl: float, ttft: float, age: float, *, is_behind: bool
+    ) -> Choice:
         """The step.
 
         Args:
             work: Prompt tokens on offer.
             most: Prompt tokens that the bounds allow.
             decodes: The running decodes.
-            itl: Target in seconds.
+            itl: Target of the time between tokens in seconds.
+            ttft: Target of the first token in seconds.
             age: Seconds since the decodes' last tokens when the step begins.
             is_behind: Whether somebody will miss, or has missed, the first token's target.
         """
@@ -109,14 +117,18 @@ class Shaper:
 
         sure = 1.0 - self._settings.guard(self._times.error)
         target = itl * sure
+        long_gap = self._settings.long_share * sure * LONGEST_GAP * itl
         if not n:
-            tokens = best_size(alone, total, target) or min(total, 64)
+            tokens = best_size(alone, total, target)
+            first = min(work.first_tokens, total)
+            if tokens < first:  # a long prompt by itself: nobody waits for a token of this step
+                limit = max(target, min(long_gap, UNDISTURBED_SHARE * ttft))
+                tokens = best_size(alone, first, limit) or min(first, UNDISTURBED_LEAST)
             taken = alone(tokens)
             self._pace.chosen(tokens, taken, total)
             return Choice(tokens, False, taken)
         if self._may_be_long(itl, age, min(total, work.hurried_tokens), is_behind=is_behind):
-            limit = self._settings.long_share * sure * LONGEST_GAP * itl - age - bare
-            tokens = best_size(alone, min(total, 2 * self._largest_step), limit, bare)
+            tokens = best_size(alone, min(total, 2 * self._largest_step), long_gap - age - bare, bare)
             taken = alone(tokens) if tokens else 0.0
             if taken > LONG_LEAST_GAP * itl and self._is_bearable():
                 self._last_long = self._stream.decode_steps

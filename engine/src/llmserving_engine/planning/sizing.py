@@ -51,6 +51,11 @@ class Work:
             return
         self._append(job, tokens)
 
+    @property
+    def first_tokens(self) -> int:
+        """Tokens of the first of them."""
+        return self._starts[1] if len(self._starts) > 1 else self.tokens
+
     def put_refused_last(self) -> None:
         """All others are in."""
         for job in self.refused:

@@ -3,12 +3,13 @@
 The agent learns the coefficients from telemetry; the plug-in only evaluates them, some tens of times per step.
 
 A step of `T` tokens takes `c0 + c1 T + c2 (T - 128)+ + c3 (T - 384)+ + c4 decodes + c5 context + c6 pairs
-+ [mixed] (c7 decodes + c8 context) + r(kind, T)`, where `pairs` is the sum over prefill chunks of
-chunk x (cached + chunk / 2), `context` the sum over decodes of the tokens they attend to, and a *mixed* step one that
-has both. The bends are there because small steps wait for weights to be read and large ones for arithmetic. The mixed
-terms are not small: attention kernels that serve both at once cost far more than the two parts alone. `r` is a table
-of what the straight lines miss, by kind of step and number of tokens: matrix tiles and captured-graph sizes are
-learnt there instead of being assumed.
++ c9 depth + [mixed] (c7 decodes + c8 context) + r(kind, T)`, where `pairs` is the sum over prefill chunks of
+chunk x (cached + chunk / 2), `depth` that sum over the prompt tokens (what they attend to, on average), `context` the
+sum over decodes of the tokens they attend to, and a *mixed* step one that has both. The bends are there because small
+steps wait for weights to be read and large ones for arithmetic. The mixed terms are not small: attention kernels that
+serve both at once cost far more than the two parts alone. A small chunk far down a long prompt reads as much of the KV
+cache as a larger one there: that is the part of `depth`. `r` is a table of what the straight lines miss, by kind of
+step and number of tokens: matrix tiles and captured-graph sizes are learnt there instead of being assumed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-COEFFICIENTS: Final = 9
+COEFFICIENTS: Final = 10
 BENDS: Final = (128, 384)
 """Tokens at which the line of dense time may bend upwards."""
 KINDS: Final = 3
@@ -59,7 +60,7 @@ class StepModel:
     """A learned model, as the agent sends it.
 
     Attributes:
-        coefficients: The nine coefficients above, seconds per unit.
+        coefficients: The ten coefficients above, seconds per unit.
         residuals: Seconds by kind of step (0 decode-only, 1 prefill-only, 2 mixed) and `cell_of(tokens)`;
             empty rows: none.
         error: Relative error that 99 % of steps stayed below when they were planned.
@@ -77,7 +78,7 @@ class StepModel:
 
     def seconds(self, prefill: int, pairs: float, decodes: int, context: int) -> float:
         """See `StepTimes`; never below a tenth of a millisecond."""
-        c0, c1, c2, c3, c4, c5, c6, c7, c8 = self._flat
+        c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 = self._flat
         tokens = prefill + decodes
         time = c0 + c1 * tokens + c4 * decodes + c5 * context
         if tokens > BENDS[0]:
@@ -86,7 +87,7 @@ class StepModel:
                 time += c3 * (tokens - BENDS[1])
         kind = 0
         if prefill:
-            time += c6 * pairs
+            time += c6 * pairs + c9 * pairs / prefill
             kind = 1
             if decodes:
                 time += c7 * decodes + c8 * context

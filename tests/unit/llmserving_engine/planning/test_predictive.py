@@ -27,7 +27,7 @@ class Engine(SmallEngine):
 
     @staticmethod
     def model() -> dict[str, Any]:
-        coefficients = [8e-3, 0.0, 4e-5, 0.0, 6e-5, 8e-8, 0.0, 6e-5, 0.0]
+        coefficients = [8e-3, 0.0, 4e-5, 0.0, 6e-5, 8e-8, 0.0, 6e-5, 0.0, 0.0]
         return {"coefficients": coefficients, "residuals": [[], [], []], "error": 0.03}
 
 
@@ -184,7 +184,7 @@ def test_those_who_missed_an_urgent_deadline_go_before_those_of_lower_priority_w
     others = [Request(f"o{k}", 0.5 + 0.01 * k, 100, 2) for k in range(10)]
     Engine(urgent + others).run()
     assert max(ttft(one) for one in urgent) > 2.0
-    assert max(one.token_times[0] for one in urgent) < min(one.token_times[0] for one in others)
+    assert max(one.token_times[0] for one in urgent) <= min(one.token_times[0] for one in others)  # they may share a step
 
 
 def test_a_backlog_of_batch_requests_costs_the_others_nothing_they_are_promised():

@@ -6,15 +6,16 @@ from llmserving_engine.planning.feasible import Job
 from llmserving_engine.planning.lengths import OutputLengths
 from llmserving_engine.planning.pace import Pace
 from llmserving_engine.planning.settings import PredictiveSettings
-from llmserving_engine.planning.shape import Choice, Decodes, Shaper
+from llmserving_engine.planning.shape import UNDISTURBED_LEAST, UNDISTURBED_SHARE, Choice, Decodes, Shaper
 from llmserving_engine.planning.sizing import Work
 from llmserving_engine.planning.slack import Stream
 from llmserving_engine.planning.step_model import StepModel
 
 ITL = 0.05
+TTFT = 2.0
 DECODES = Decodes(32, 32_000)
 WEIGHTS_READ = 0.010
-MODEL = StepModel([WEIGHTS_READ, 0.0, 0.0, 1e-5, 0.0, 0.0, 0.0, 0.0, 0.0], error=0.03)
+MODEL = StepModel([WEIGHTS_READ, 0.0, 0.0, 1e-5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], error=0.03)
 """Up to 384 tokens a step waits for the weights, whatever is in it; beyond, more tokens a second are computed the larger it is."""
 
 
@@ -26,13 +27,19 @@ class Request:
 
 
 def choose(
-    thrift: float, tokens: int = 4000, decodes: Decodes = DECODES, *, is_behind: bool = False, is_blocked: bool = False
+    thrift: float,
+    *prompts: int,
+    decodes: Decodes = DECODES,
+    is_behind: bool = False,
+    is_blocked: bool = False,
+    model: StepModel = MODEL,
 ) -> Choice:
-    shaper = Shaper(PredictiveSettings(model=MODEL), Pace(thrift=thrift), Stream(), OutputLengths())
+    shaper = Shaper(PredictiveSettings(model=model), Pace(thrift=thrift), Stream(), OutputLengths())
     work = Work(is_blocked=is_blocked)
-    request = Request()
-    work.add(Job(request, 0, 0.0, tokens, request), tokens)
-    return shaper.choose(work, 8192, decodes, ITL, 0.0, is_behind=is_behind)
+    for tokens in prompts or (4000,):
+        request = Request()
+        work.add(Job(request, 0, 0.0, tokens, request), tokens)
+    return shaper.choose(work, 8192, decodes, ITL, TTFT, 0.0, is_behind=is_behind)
 
 
 def test_where_time_is_short_a_step_computes_as_many_prompt_tokens_as_the_target_leaves_time_for():
@@ -78,8 +85,34 @@ def test_what_steps_can_compute_is_not_learned_from_those_that_save():
         for _ in range(500):
             work = Work()
             work.add(Job(request, 0, 0.0, 4000, request), 4000)
-            shaper.choose(work, 8192, DECODES, ITL, 0.0, is_behind=False)
+            shaper.choose(work, 8192, DECODES, ITL, TTFT, 0.0, is_behind=False)
         return pace.rate
 
     assert rate(0.0) > 60_000
     assert rate(1.0) == 50_000
+
+
+ALONE = Decodes(0, 0)
+SLOW_PROMPTS = StepModel([WEIGHTS_READ, 1e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], error=0.03)
+
+
+def test_a_long_prompt_beside_which_nobody_decodes_is_not_held_to_the_time_between_tokens():
+    choice = choose(0.0, 50_000, decodes=ALONE, model=SLOW_PROMPTS)
+    assert 2 * ITL < choice.seconds <= UNDISTURBED_SHARE * TTFT
+    assert choose(0.0, 50_000, decodes=Decodes(1, 100), model=SLOW_PROMPTS).seconds <= ITL
+
+
+def test_prompts_that_fit_into_a_usual_step_do_not_wait_for_others_in_a_longer_one():
+    assert choose(0.0, *[300] * 100, decodes=ALONE, model=SLOW_PROMPTS).seconds <= ITL
+
+
+def test_a_step_is_no_longer_than_the_longest_prompt_before_others_needs():
+    choice = choose(0.0, 900, *[300] * 100, decodes=ALONE, model=SLOW_PROMPTS)
+    assert choice.tokens == 900
+    assert choice.seconds == pytest.approx(0.1)
+
+
+def test_where_even_the_smallest_chunk_takes_too_long_a_useful_one_is_computed():
+    far_down = StepModel([0.5, 1e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], error=0.03)
+    assert choose(0.0, 4000, decodes=ALONE, model=far_down).tokens == UNDISTURBED_LEAST
+    assert choose(0.0, 40, decodes=ALONE, model=far_down).tokens == 40

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from llmserving_engine.planning.step_model import BENDS, CELLS, StepModel, Trim, cell_of
 
-COEFFICIENTS = (10e-3, 2e-6, 10e-6, 20e-6, 50e-6, 1e-7, 2e-9, 80e-6, 1e-8)
+COEFFICIENTS = (10e-3, 2e-6, 10e-6, 20e-6, 50e-6, 1e-7, 2e-9, 80e-6, 1e-8, 1e-6)
 
 
 def test_a_step_is_the_sum_of_what_its_parts_cost():
@@ -20,6 +20,7 @@ def test_a_step_is_the_sum_of_what_its_parts_cost():
         + 2e-9 * 125_000
         + 80e-6 * 64
         + 1e-8 * 64_000
+        + 1e-6 * 250
     )
     assert model.seconds(500, 125_000, 64, 64_000) == pytest.approx(expected)
 
@@ -27,7 +28,7 @@ def test_a_step_is_the_sum_of_what_its_parts_cost():
 def test_what_mixing_costs_is_left_out_of_steps_of_one_kind():
     model = StepModel(COEFFICIENTS)
     apart = model.seconds(64, 2048, 0, 0) + model.seconds(0, 0, 64, 64_000)
-    plain = StepModel((*COEFFICIENTS[:7], 0.0, 0.0))
+    plain = StepModel((*COEFFICIENTS[:7], 0.0, 0.0, COEFFICIENTS[9]))
     assert apart == pytest.approx(plain.seconds(64, 2048, 0, 0) + plain.seconds(0, 0, 64, 64_000))
     assert model.seconds(64, 2048, 64, 64_000) > plain.seconds(64, 2048, 64, 64_000)
 
@@ -40,7 +41,7 @@ def test_residuals_are_added_by_kind_and_size():
 
 
 def test_the_number_of_coefficients_is_checked():
-    with pytest.raises(ValueError, match="9 needed"):
+    with pytest.raises(ValueError, match="10 needed"):
         StepModel((1.0, 2.0))
 
 

@@ -10,9 +10,9 @@ from llmserving_agent.laws.predictive.memory import CELLS, KINDS, Sample, StepMe
 from llmserving_agent.laws.predictive.regression import fit
 from llmserving_api.telemetry import StepRecord
 
-SCALES: Final = (1.0, 512.0, 512.0, 512.0, 64.0, 65536.0, 262144.0, 64.0, 65536.0)
+SCALES: Final = (1.0, 512.0, 512.0, 512.0, 64.0, 65536.0, 262144.0, 64.0, 65536.0, 8192.0)
 """Typical sizes of the features."""
-PULLS: Final = (1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-2, 1e-2)
+PULLS: Final = (1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-2, 1e-2, 1e-3)
 """How hard each coefficient is pulled towards zero, in samples.
 
 What mixed steps cost beyond their parts is pulled harder: where the samples do not tell it from what the parts cost,
@@ -53,7 +53,7 @@ class Learned:
     """A fitted model; see the plug-in's `step_model` for its meaning.
 
     Attributes:
-        coefficients: Nine of them.
+        coefficients: Ten of them.
         residuals: Seconds by kind and size of step.
         error: Relative error that most steps stayed below (see `ERROR_QUANTILE`) when predicted before they ran, with what the
             planner corrects the model by from step to step.
@@ -191,7 +191,7 @@ class Learner:
         """What the straight lines miss, by kind and size: the mean over the cells of that size."""
         sums = [[0.0] * CELLS for _ in range(KINDS)]
         counts = [[SHRINK] * CELLS for _ in range(KINDS)]
-        for (kind, size, _), cell in self.memory.cells.items():
+        for (kind, size, *_), cell in self.memory.cells.items():
             rest = cell.seconds - sum(a * b for a, b in zip(coefficients, cell.features, strict=True))
             sums[kind][size] += rest * cell.steps
             counts[kind][size] += cell.steps

@@ -18,6 +18,8 @@ CELLS: Final = 64
 KINDS: Final = 3
 BENDS: Final = (128, 384)
 """Tokens at which the line of dense time may bend upwards: from waiting for weights to waiting for arithmetic."""
+SHALLOW: Final = 8192
+"""Depth of prompt tokens below which steps of one size are alike; above, each octave has cells of its own."""
 RECENT: Final = 24.0
 """A cell's mean follows its last steps, about this many."""
 
@@ -58,6 +60,11 @@ class Sample:
     foreseen: float = 0.0
 
     @property
+    def depth(self) -> float:
+        """Tokens that the prompt tokens attend to, on average."""
+        return self.pairs / self.prefill if self.prefill else 0.0
+
+    @property
     def features(self) -> tuple[float, ...]:
         """Features of the plug-in's model, in the order of its coefficients (see its `step_model`)."""
         tokens = self.prefill + self.decodes
@@ -72,6 +79,7 @@ class Sample:
             self.pairs,
             float(self.decodes if mixed else 0),
             float(self.context if mixed else 0),
+            self.depth,
         )
 
 
@@ -91,19 +99,20 @@ class Cell:
         return Cell(mean, self.seconds + share * (seconds - self.seconds), steps)
 
 
-Key = tuple[int, int, int]
-"""Kind, size, octave of decodes."""
+Key = tuple[int, int, int, int]
+"""Kind, size, octave of decodes, octave of depth."""
 
 
 def key_of(sample: Sample) -> Key:
     """The cell a step belongs to."""
     kind = kind_of(sample.prefill, sample.decodes)
-    return kind, cell_of(sample.prefill + sample.decodes), sample.decodes.bit_length()
+    depth = int(sample.depth / SHALLOW).bit_length()
+    return kind, cell_of(sample.prefill + sample.decodes), sample.decodes.bit_length(), depth
 
 
 @dataclass(frozen=True, slots=True)
 class StepMemory:
-    """Cells by kind, size and octave of decodes; at most some 1,500, a few hundred in practice."""
+    """Cells by kind, size, octave of decodes and of depth: a few hundred in practice, bounded by what a step can be."""
 
     cells: Mapping[Key, Cell] = field(default_factory=lambda: MappingProxyType({}))
 

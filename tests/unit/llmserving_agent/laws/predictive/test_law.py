@@ -59,7 +59,7 @@ def test_after_a_second_of_steps_the_planner_gets_a_model(
     step_record: Make, window: Callable[..., Window], setting: Callable[..., Setting]
 ):
     _, decision = run(3, step_record, window, setting)
-    assert len(decision.planner.parameters["coefficients"]) == 9
+    assert len(decision.planner.parameters["coefficients"]) == 10
     assert decision.planner.parameters["itl_percentile"] == 95.0
     assert "step times known to" in decision.message
 

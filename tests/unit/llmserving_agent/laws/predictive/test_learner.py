@@ -222,3 +222,25 @@ def test_steps_of_unknown_duration_and_pauses_are_passed_over(
 ):
     record = step_record(duration_ns=duration_ns, prefill_tokens=10, decode_requests=5)
     assert (sample_of(record) is not None) is known
+
+
+def long_prompt(chunk: int, tokens: int = 100_000) -> list[Sample]:
+    """The steps of a long prompt by itself: far down, up to 256 tokens read the KV cache no faster than 256 do."""
+    samples = []
+    for cached in range(0, tokens, chunk):
+        pairs = chunk * (cached + chunk / 2)
+        seconds = device(chunk, pairs, 0, 0) + 1.2e-9 * cached * max(chunk, 256)
+        samples.append(Sample(chunk, pairs, 0, 0, seconds))
+    return samples
+
+
+def test_long_prompts_are_learned_where_small_chunks_cost_as_much_as_larger_ones():
+    learner = trained()
+    for chunk in (256, 1024, 64):
+        samples = long_prompt(chunk)
+        for start in range(0, len(samples), 20):
+            learner = learner.with_samples(samples[start : start + 20]).refitted()
+    assert learner.pace == 1.0
+    for chunk in (32, 64, 128, 256, 512, 1024, 2048):
+        assert worst(learner, long_prompt(chunk), 0.9) < 0.25, chunk
+    assert worst(learner, steps(500, 2)) < 0.2

@@ -14,7 +14,7 @@ from llmserving_api.control import Bounds
 from llmserving_api.telemetry import StepRecord
 
 Make = Callable[..., StepRecord]
-MODEL = Learned((8e-3, 0.0, 4e-5, 0.0, 6e-5, 8e-8, 0.0, 6e-5, 0.0), ((0.0,) * CELLS,) * KINDS, 0.03)
+MODEL = Learned((8e-3, 0.0, 4e-5, 0.0, 6e-5, 8e-8, 0.0, 6e-5, 0.0, 0.0), ((0.0,) * CELLS,) * KINDS, 0.03)
 STOCK = Bounds(max_num_seqs=256, max_num_batched_tokens=8192)
 
 
