@@ -95,7 +95,7 @@ def judge_agents(agents: Mapping[str, AgentStatus], silent: Mapping[str, str]) -
 def judge_tuning(
     spec: LLMServingSpec, generation: int, agents: Mapping[str, AgentStatus], silent: Mapping[str, str]
 ) -> Verdict:
-    """``TuningActive``: bounds are being moved in every engine; otherwise the first reason why not."""
+    """``TuningActive``: decisions are carried out in every engine; otherwise the first reason why not."""
     if spec.batching.mode is Mode.OFF:
         return Verdict(False, ConditionReason.MODE_OFF, "spec.batching.mode is Off: engines keep their fallback bounds")
     if not agents and not silent:

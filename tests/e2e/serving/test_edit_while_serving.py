@@ -29,7 +29,7 @@ def test_edits_under_load_reach_the_engine_and_lose_no_request(chat: Serving, tm
     static = chat.wait_applied(chat.patch({"batching": {"mode": "Auto", "policy": "Static"}}))
     assert (static.mode, static.law) == (Mode.AUTO, LawName.STATIC)
     chat.wait_applied(
-        chat.patch({"batching": {"policy": "MemorySLA"}, "sla": {"interTokenLatency": {"target": "100ms"}}})
+        chat.patch({"batching": {"policy": "Predictive"}, "sla": {"interTokenLatency": {"target": "100ms"}}})
     )
     records = finished_load(load)
     assert len(records) == 100
