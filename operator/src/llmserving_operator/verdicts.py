@@ -124,11 +124,12 @@ def _agent_obstacle(agent: AgentStatus) -> Verdict | None:
         where = f"rank {engine.rank}"
         if not engine.reachable:
             return Verdict(False, ConditionReason.ENGINE_UNREACHABLE, f"{where}: {engine.message}")
-        if engine.contract is not None and engine.contract.mode is ContractMode.OBSERVE:
-            return Verdict(False, ConditionReason.ENGINE_UNSUPPORTED, f"{where}: {engine.contract.reason}")
-        if engine.facts is not None and engine.facts.unsupported:
+        contract = engine.contract
+        if engine.facts is not None and engine.facts.unsupported and (contract is None or contract.ok):
             words = f"{where}: advice only with {', '.join(engine.facts.unsupported)}"
             return Verdict(False, unsupported_reason(engine.facts.unsupported[0]), words)
+        if contract is not None and contract.mode is ContractMode.OBSERVE:
+            return Verdict(False, ConditionReason.ENGINE_UNSUPPORTED, f"{where}: {contract.reason}")
     return None
 
 
