@@ -198,7 +198,10 @@ class Engine:
         return decision
 
     def _watch_saturation(self, decision: Decision, window: Window, setting: Setting, now: float) -> None:
-        """A target is missed and the decision does not move a bound to help: since when?"""
+        """A target is missed and the decision neither moves a bound to help nor another planner in: since when?
+
+        In mode `Advise` the planner that would help is advised and never comes in.
+        """
         bounds, before = decision.bounds, window.bounds
         grows = (
             bounds.max_num_seqs > before.max_num_seqs or bounds.max_num_batched_tokens > before.max_num_batched_tokens
@@ -206,9 +209,10 @@ class Engine:
         shrinks = (
             bounds.max_num_seqs < before.max_num_seqs or bounds.max_num_batched_tokens < before.max_num_batched_tokens
         )
+        replans = decision.planner.name != window.planner.name
         is_late = is_missed(window.epoch.first_tokens, window.overdue_waiting, setting.ttft)
         is_slow = is_missed(window.epoch.gaps, 0, setting.itl)
-        if not ((is_late and not grows) or (is_slow and not shrinks and not window.draining)):
+        if replans or not ((is_late and not grows) or (is_slow and not shrinks and not window.draining)):
             self._blocked_since = None
         elif self._blocked_since is None:
             self._blocked_since = now

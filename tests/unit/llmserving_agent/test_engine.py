@@ -15,6 +15,7 @@ from llmserving_api.control import (
     ContractMode,
     Drain,
     Lease,
+    PlannerChoice,
     RuntimeConfig,
     SLATargets,
 )
@@ -207,6 +208,21 @@ def test_on_an_engine_that_takes_bounds_alone_a_law_of_bounds_decides_in_place_o
     assert engine.taken.acted
     assert "MemorySLA in place of Predictive" in engine.taken.decision.message
     assert "ZeroDivisionError" in engine.taken.decision.message
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(Mode.AUTO, True), (Mode.ADVISE, False)])
+def test_where_the_planner_could_help_and_is_only_advised_nobody_is_told_to_add_replicas(
+    mode: Mode, expected: bool
+) -> None:
+    in_force = PlannerChoice(name="predictive") if mode is Mode.AUTO else PlannerChoice()
+    engine = adopted(planner=in_force)
+    engine.judge(policy(mode=mode, law=LawName.PREDICTIVE), NO_SHARE)
+    for second in range(15):
+        slow = step_record(float(second), gaps=((bucket_of(0.3), 100),))
+        sense(engine, slow, now=float(second))
+        decide(engine, float(second), mode=mode, law=LawName.PREDICTIVE)
+        engine.confirm(Answer(Outcome.APPLIED, config(planner=in_force)), float(second))
+    assert engine.is_saturated(15.0) is expected
 
 
 @pytest.mark.parametrize("unsupported", [(), ("PipelineParallel",)])
