@@ -1,6 +1,6 @@
 """What the agent costs: processor time and memory of the real process beside an engine that steps 100 times a second.
 
-    .venv/bin/python agent/benchmarks/cost.py [--law MemorySLA] [--seconds 30] [--steps 100] [--json FILE]
+    .venv/bin/python agent/benchmarks/cost.py [--law Predictive] [--seconds 30] [--steps 100] [--json FILE]
 
 A stand-in for the engine (the plug-in's own control server and ring writer, no vLLM) runs in a process of its own: 16 to 112
 decodes a step, a prompt of any length in every second one, one finished request every second step, metrics scraped every 5 s
@@ -24,6 +24,7 @@ from random import Random
 
 from llmserving_api.latency import bucket_of
 from llmserving_api.names import ring_name, socket_name
+from llmserving_api.policy import DEFAULT_LAW
 from llmserving_engine.bounds import Bounds
 from llmserving_engine.clock import SystemClock
 from llmserving_engine.control import MODE_FULL, Contract, ControlState
@@ -174,7 +175,7 @@ def measure(folder: Path, law: str, seconds: float) -> dict[str, float]:
 def main() -> int:
     """Measure, print, judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--law", default="MemorySLA")
+    parser.add_argument("--law", default=DEFAULT_LAW.value)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--steps", type=float, default=100.0, help="engine steps a second")
     parser.add_argument("--json", type=Path, help="write the figures here too")

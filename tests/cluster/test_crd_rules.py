@@ -1,5 +1,6 @@
 """The CRD on a real API server: CEL compiled and within its cost budget, each resource of a table judged."""
 
+import time
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from llmserving_api.names import GROUP, PLURAL, VERSION
+from llmserving_api.policy import DEFAULT_LAW
 from llmserving_api.v1alpha1 import LLMServingSpec
 from llmserving_lab.cluster.embedded import EmbeddedCluster
 
@@ -82,6 +84,52 @@ def test_an_edit_of_the_sla_is_judged_too(resources: client.CustomObjectsApi, co
 def test_defaults_are_those_of_the_models(resources: client.CustomObjectsApi) -> None:
     stored = resources.create_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, TABLE["base"], dry_run="All")
     assert stored["spec"] == LLMServingSpec.model_validate(TABLE["base"]["spec"]).manifest()
+
+
+def crd_with_default(policy: str) -> dict[str, Any]:
+    """The CRD as it is or was, with this default of `batching.policy`."""
+    crd: dict[str, Any] = yaml.safe_load((ROOT / "crds" / "llmservings.yaml").read_text())
+    (version,) = crd["spec"]["versions"]
+    batching = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["batching"]
+    batching["default"]["policy"] = batching["properties"]["policy"]["default"] = policy
+    return crd
+
+
+def test_an_upgrade_leaves_stored_resources_the_policy_they_had_until_it_is_taken_out(
+    resources: client.CustomObjectsApi, control_plane: EmbeddedCluster, tmp_path: Path
+) -> None:
+    crd, manifest = tmp_path / "crd.yaml", tmp_path / "stored.yaml"
+    manifest.write_text(yaml.safe_dump(merge(TABLE["base"], {"metadata": {"name": "stored", "namespace": NAMESPACE}})))
+
+    def install(policy: str) -> None:
+        crd.write_text(yaml.safe_dump(crd_with_default(policy)))
+        control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(crd))
+        for _ in range(100):  # the API server takes a new schema a moment later
+            new = resources.create_namespaced_custom_object(
+                GROUP, VERSION, NAMESPACE, PLURAL, TABLE["base"], dry_run="All"
+            )
+            if new["spec"]["batching"]["policy"] == policy:
+                return
+            time.sleep(0.1)
+        pytest.fail(f"{policy} did not become the default")
+
+    def policy() -> str:
+        stored = resources.get_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, "stored")
+        return str(stored["spec"]["batching"]["policy"])
+
+    install("MemorySLA")
+    try:
+        control_plane.kubectl("apply", "-f", str(manifest))
+        install(DEFAULT_LAW.value)
+        assert policy() == "MemorySLA"
+        control_plane.kubectl("apply", "-f", str(manifest))
+        assert policy() == "MemorySLA"
+        take_out = '{"spec": {"batching": {"policy": null}}}'
+        control_plane.kubectl("patch", PLURAL, "stored", "-n", NAMESPACE, "--type=merge", f"--patch={take_out}")
+        assert policy() == DEFAULT_LAW.value
+    finally:
+        install(DEFAULT_LAW.value)
+        resources.delete_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, "stored")
 
 
 def test_kubectl_scale_moves_replicas(resources: client.CustomObjectsApi, control_plane: EmbeddedCluster) -> None:

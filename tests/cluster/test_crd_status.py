@@ -46,7 +46,7 @@ STATUS: dict[str, Any] = {
         "bounds": "96 / 2048",
         "maxNumSeqs": "96",
         "maxNumBatchedTokens": "2048",
-        "policy": "MemorySLA",
+        "policy": "Predictive",
         "lastDecision": DECISION,
         "history": [DECISION],
     },
@@ -106,7 +106,7 @@ def test_kubectl_get_shows_targets_and_bounds(cluster: EmbeddedCluster) -> None:
     shown = [cell.strip() for cell in re.split(r" {3,}", row)][:8]
     assert shown == ["chat", "hf://Qwen/Qwen2.5-7B-Instruct", "True", "1", "310ms", "62ms", "False", "96 / 2048"]
     wide = cluster.kubectl("get", "llms", "-n", NAMESPACE, "-o", "wide").splitlines()[1].split()
-    assert wide[-5:] == ["MemorySLA", "91.5%", "71%", "http://chat.default.svc:8000", "Serving"]
+    assert wide[-5:] == ["Predictive", "91.5%", "71%", "http://chat.default.svc:8000", "Serving"]
 
 
 def test_a_status_is_no_edit(cluster: EmbeddedCluster) -> None:

@@ -29,4 +29,5 @@ WITHOUT_PLANNER: Mapping[LawName, LawName] = {
     LawName.WAIT: LawName.MEMORY_SLA,
     LawName.NESTED_WAIT: LawName.MEMORY_SLA,
 }
-"""What decides in place of a law that plans inside the step, on an engine that takes bounds alone."""
+"""What decides in place of a law that plans inside the step, on an engine that takes bounds alone, or advises on one that is
+only observed."""

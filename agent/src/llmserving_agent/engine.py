@@ -11,7 +11,7 @@ from llmserving_agent.catalogue import LAWS, WITHOUT_PLANNER
 from llmserving_agent.laws.protocol import Decision, GPUMemory, Law, Setting, Window
 from llmserving_agent.measurements import Measurements
 from llmserving_agent.sensors.ports import FrontEndShare, Telemetry
-from llmserving_agent.setting import is_observe_only, judge_by, setting_of, takes_bounds_alone, why_advice
+from llmserving_agent.setting import is_observe_only, judge_by, runs_no_planner, setting_of, why_advice
 from llmserving_agent.signals.misses import is_missed
 from llmserving_agent.totals import EngineTotals
 from llmserving_api.conditions import DecisionReason
@@ -184,21 +184,24 @@ class Engine:
         if policy.mode is Mode.OFF:
             self._law, self._blocked_since = None, None
             return Decision(setting.stock, DecisionReason.MODE_OFF, "mode Off: fallback bounds")
-        alone = takes_bounds_alone(self._config())
-        name = WITHOUT_PLANNER.get(policy.law, policy.law) if alone else policy.law
+        config = self._config()
+        name = WITHOUT_PLANNER.get(policy.law, policy.law) if runs_no_planner(config) else policy.law
         if self._law is None or self._law_name is not name:
             self._law_name, self._law = name, LAWS[name]()
             self._state = self._law.start(window.bounds, setting)
         self._state, decision = self._law.decide(self._state, window, setting)
         if name is not policy.law:
-            why = f"{name} in place of {policy.law}, bounds alone can be set: {self._config().contract.reason}"
-            decision = replace(decision, message=f"{decision.message} ({why})")
+            why = "" if is_observe_only(config) else f", bounds alone can be set: {config.contract.reason}"
+            decision = replace(decision, message=f"{decision.message} ({name} in place of {policy.law}{why})")
         self.measured.forget_steps()
         self._watch_saturation(decision, window, setting, now)
         return decision
 
     def _watch_saturation(self, decision: Decision, window: Window, setting: Setting, now: float) -> None:
-        """A target is missed and the decision does not move a bound to help: since when?"""
+        """A target is missed and the decision neither moves a bound to help nor another planner in: since when?
+
+        In mode `Advise` the planner that would help is advised and never comes in.
+        """
         bounds, before = decision.bounds, window.bounds
         grows = (
             bounds.max_num_seqs > before.max_num_seqs or bounds.max_num_batched_tokens > before.max_num_batched_tokens
@@ -206,9 +209,10 @@ class Engine:
         shrinks = (
             bounds.max_num_seqs < before.max_num_seqs or bounds.max_num_batched_tokens < before.max_num_batched_tokens
         )
+        replans = decision.planner.name != window.planner.name
         is_late = is_missed(window.epoch.first_tokens, window.overdue_waiting, setting.ttft)
         is_slow = is_missed(window.epoch.gaps, 0, setting.itl)
-        if not ((is_late and not grows) or (is_slow and not shrinks and not window.draining)):
+        if replans or not ((is_late and not grows) or (is_slow and not shrinks and not window.draining)):
             self._blocked_since = None
         elif self._blocked_since is None:
             self._blocked_since = now

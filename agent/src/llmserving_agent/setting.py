@@ -48,17 +48,17 @@ def is_observe_only(config: RuntimeConfig) -> bool:
     return config.contract.mode is ContractMode.OBSERVE
 
 
-def takes_bounds_alone(config: RuntimeConfig) -> bool:
-    """Whether the plug-in obeys bounds but no planner: an older vLLM, or a planner that failed."""
-    return config.contract.mode is ContractMode.CAPS
+def runs_no_planner(config: RuntimeConfig) -> bool:
+    """Whether the plug-in obeys bounds at most: an older vLLM, a planner that failed, or an engine that is only observed."""
+    return config.contract.mode is not ContractMode.FULL
 
 
 def why_advice(policy: Policy, config: RuntimeConfig) -> str:
     """Why decisions are published and not carried out; empty when they are."""
+    if config.engine.unsupported and config.contract.ok:
+        return f"advice only with {', '.join(config.engine.unsupported)}"
     if is_observe_only(config):
         return f"contract check failed: {config.contract.reason}"
-    if config.engine.unsupported:
-        return f"advice only with {', '.join(config.engine.unsupported)}"
     return "mode Advise" if policy.mode is Mode.ADVISE else ""
 
 

@@ -28,7 +28,7 @@ CONDITION_MEANINGS: Final[Mapping[ConditionType, str]] = {
     ConditionType.PROGRESSING: "A roll-out or a change of replicas is under way.",
     ConditionType.ENGINES_AVAILABLE: "Enough engines are ready.",
     ConditionType.AGENTS_CONNECTED: "The agent of every ready pod answers.",
-    ConditionType.TUNING_ACTIVE: "Decisions move the bounds; the reason says why not: mode, policy, an unsupported feature.",
+    ConditionType.TUNING_ACTIVE: "Decisions are carried out; the reason says why not: mode, policy, an unsupported feature.",
     ConditionType.SLA_MET: "Each target holds at its percentile over the window; Unknown without traffic.",
     ConditionType.SLA_FEASIBLE: "An otherwise idle engine would keep every target.",
     ConditionType.GPU_TELEMETRY_AVAILABLE: "Facts of the GPU are read, by the agent (NVML) or through the plug-in (Relay).",

@@ -36,7 +36,7 @@ class LawName(StrEnum):
     NESTED_WAIT = "NestedWait"
 
 
-DEFAULT_LAW: Final = LawName.MEMORY_SLA
+DEFAULT_LAW: Final = LawName.PREDICTIVE
 
 
 class _Document(BaseModel):

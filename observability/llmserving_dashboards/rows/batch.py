@@ -25,7 +25,7 @@ def panels() -> list[Any]:
         plot(
             "KV cache and preemptions",
             "Used share of KV blocks, and preemptions per second: a preempted request is computed anew, so these cost "
-            "time. Set a lower batching.maxNumSeqs.max, or choose the policy MemorySLA, where they persist.",
+            "time. Set a lower batching.maxNumSeqs.max, or choose the policy Predictive or MemorySLA, where they persist.",
             "percentunit",
             [
                 Line(f"max by (pod, engine) ({select(series.ENGINE_KV_USAGE)})", "KV {{pod}}/{{engine}}"),

@@ -95,7 +95,7 @@ def judge_agents(agents: Mapping[str, AgentStatus], silent: Mapping[str, str]) -
 def judge_tuning(
     spec: LLMServingSpec, generation: int, agents: Mapping[str, AgentStatus], silent: Mapping[str, str]
 ) -> Verdict:
-    """``TuningActive``: bounds are being moved in every engine; otherwise the first reason why not."""
+    """``TuningActive``: decisions are carried out in every engine; otherwise the first reason why not."""
     if spec.batching.mode is Mode.OFF:
         return Verdict(False, ConditionReason.MODE_OFF, "spec.batching.mode is Off: engines keep their fallback bounds")
     if not agents and not silent:
@@ -124,11 +124,12 @@ def _agent_obstacle(agent: AgentStatus) -> Verdict | None:
         where = f"rank {engine.rank}"
         if not engine.reachable:
             return Verdict(False, ConditionReason.ENGINE_UNREACHABLE, f"{where}: {engine.message}")
-        if engine.contract is not None and engine.contract.mode is ContractMode.OBSERVE:
-            return Verdict(False, ConditionReason.ENGINE_UNSUPPORTED, f"{where}: {engine.contract.reason}")
-        if engine.facts is not None and engine.facts.unsupported:
+        contract = engine.contract
+        if engine.facts is not None and engine.facts.unsupported and (contract is None or contract.ok):
             words = f"{where}: advice only with {', '.join(engine.facts.unsupported)}"
             return Verdict(False, unsupported_reason(engine.facts.unsupported[0]), words)
+        if contract is not None and contract.mode is ContractMode.OBSERVE:
+            return Verdict(False, ConditionReason.ENGINE_UNSUPPORTED, f"{where}: {contract.reason}")
     return None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmserving_api.policy import LawName, Mode
+from llmserving_api.policy import DEFAULT_LAW, LawName, Mode
 from llmserving_lab.demo.serving import Manifest, Serving, eventually, finished_load, restarts, steady_load
 from llmserving_lab.demo.site import EmbeddedSite
 
@@ -24,12 +24,13 @@ def test_edits_under_load_reach_the_engine_and_lose_no_request(chat: Serving, tm
     load = chat.start_load(steady_load(rate=4, seconds=25), tmp_path)
     tight = chat.wait_applied(chat.patch({"sla": {"interTokenLatency": {"target": "25ms"}}}))
     assert tight.engines[0].applied is not None
+    assert tight.law is DEFAULT_LAW
     advice = chat.wait_applied(chat.patch({"batching": {"mode": "Advise"}}))
     assert advice.mode is Mode.ADVISE
     static = chat.wait_applied(chat.patch({"batching": {"mode": "Auto", "policy": "Static"}}))
     assert (static.mode, static.law) == (Mode.AUTO, LawName.STATIC)
     chat.wait_applied(
-        chat.patch({"batching": {"policy": "MemorySLA"}, "sla": {"interTokenLatency": {"target": "100ms"}}})
+        chat.patch({"batching": {"policy": "Predictive"}, "sla": {"interTokenLatency": {"target": "100ms"}}})
     )
     records = finished_load(load)
     assert len(records) == 100

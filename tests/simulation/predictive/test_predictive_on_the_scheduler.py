@@ -80,3 +80,18 @@ def test_fifteen_seconds_after_a_step_change_requests_are_served_well_again(
 ) -> None:
     """`warmup` leaves out the requests that arrived until 15 s after the change."""
     assert run("predictive", warmup=share_before, **change)["attainment"] > 0.95
+
+
+@pytest.mark.parametrize("target", [{"ttft": 2.0}, {"itl": 0.05}, {"e2e": 15.0}], ids=["ttft", "itl", "e2e"])
+def test_by_a_single_target_it_serves_more_well_than_the_default(run: Run, target: dict[str, float]) -> None:
+    ours, default = (run(policy, load__rate=30.0, targets=[target]) for policy in ("predictive", "default"))
+    assert ours["completed"] == ours["arrived"]
+    assert ours["attainment"] > default["attainment"] + 0.1
+
+
+@pytest.mark.parametrize("kv_tokens", [None, 48_000], ids=["plenty of memory", "memory binds"])
+def test_without_any_target_it_serves_as_many_as_the_default(run: Run, kv_tokens: int | None) -> None:
+    load = {"load__requests": 800, "load__rate": 14.0, "kv_tokens": kv_tokens, "targets": [{}]}
+    ours, default = (run(policy, **load) for policy in ("predictive", "default"))
+    assert ours["completed"] == ours["arrived"]
+    assert ours["throughput_rps"] > 0.93 * default["throughput_rps"]

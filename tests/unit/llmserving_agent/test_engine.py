@@ -15,6 +15,7 @@ from llmserving_api.control import (
     ContractMode,
     Drain,
     Lease,
+    PlannerChoice,
     RuntimeConfig,
     SLATargets,
 )
@@ -209,13 +210,39 @@ def test_on_an_engine_that_takes_bounds_alone_a_law_of_bounds_decides_in_place_o
     assert "ZeroDivisionError" in engine.taken.decision.message
 
 
-def test_under_features_that_are_not_supported_the_fallback_is_kept() -> None:
-    engine = adopted(unsupported=("PipelineParallel",), requested=bounds(9, 300))
-    actuation = decide(engine, 0.0)
-    assert actuation is not None
-    assert actuation.patch.max_num_seqs == 256
+@pytest.mark.parametrize(("mode", "expected"), [(Mode.AUTO, True), (Mode.ADVISE, False)])
+def test_where_the_planner_could_help_and_is_only_advised_nobody_is_told_to_add_replicas(
+    mode: Mode, expected: bool
+) -> None:
+    in_force = PlannerChoice(name="predictive") if mode is Mode.AUTO else PlannerChoice()
+    engine = adopted(planner=in_force)
+    engine.judge(policy(mode=mode, law=LawName.PREDICTIVE), NO_SHARE)
+    for second in range(15):
+        slow = step_record(float(second), gaps=((bucket_of(0.3), 100),))
+        sense(engine, slow, now=float(second))
+        decide(engine, float(second), mode=mode, law=LawName.PREDICTIVE)
+        engine.confirm(Answer(Outcome.APPLIED, config(planner=in_force)), float(second))
+    assert engine.is_saturated(15.0) is expected
+
+
+@pytest.mark.parametrize("unsupported", [(), ("PipelineParallel",)])
+def test_advice_on_an_engine_that_is_only_observed_is_of_bounds_which_its_owner_could_set(
+    unsupported: tuple[str, ...],
+) -> None:
+    contract = Contract(mode=ContractMode.OBSERVE, ok=bool(unsupported), reason="no gate")
+    engine = adopted(contract=contract, unsupported=unsupported)
+    assert decide(engine, 0.0, law=LawName.PREDICTIVE) is None
     assert engine.taken is not None
-    assert "advice only with PipelineParallel" in engine.taken.decision.message
+    assert "(MemorySLA in place of Predictive)" in engine.taken.decision.message
+
+
+def test_under_features_that_are_not_supported_nothing_is_asked_and_the_feature_is_named() -> None:
+    contract = Contract(mode=ContractMode.OBSERVE, ok=True, reason="not tested on real hardware")
+    engine = adopted(contract=contract, unsupported=("PipelineParallel",), requested=bounds(9, 300))
+    assert decide(engine, 0.0) is None
+    assert engine.taken is not None
+    assert not engine.taken.acted
+    assert engine.taken.decision.message.startswith("advice only with PipelineParallel; ")
 
 
 @pytest.mark.parametrize("mode", [Mode.OFF, Mode.ADVISE])

@@ -137,10 +137,15 @@ def test_an_unsupported_feature_is_the_reason(make_spec: MakeSpec, make_agent: M
         "data_parallel_size": 1,
         "unsupported": ("PipelineParallel",),
     }
-    verdict = verdicts.judge_tuning(make_spec(), 3, {"chat-a": make_agent(engine={"facts": facts})}, {})
+    observed = Contract(mode="observe", ok=True, reason="not tested on real hardware")  # as the plug-in says it
+    agent = make_agent(engine={"facts": facts, "contract": observed})
+    verdict = verdicts.judge_tuning(make_spec(), 3, {"chat-a": agent}, {})
 
     assert (verdict.status, verdict.reason) == (False, "UnsupportedPipelineParallel")
     assert verdict.message == "pod chat-a: rank 0: advice only with PipelineParallel"
+    unknown = make_agent(engine={"facts": facts, "contract": Contract(mode="observe", ok=False, reason="no attribute")})
+    verdict = verdicts.judge_tuning(make_spec(), 3, {"chat-a": unknown}, {})
+    assert (verdict.reason, verdict.message) == ("EngineUnsupported", "pod chat-a: rank 0: no attribute")
 
 
 def test_without_engines_nothing_is_known_of_tuning(make_spec: MakeSpec) -> None:

@@ -1,4 +1,4 @@
-"""The default law of the paper: the smaller of what memory and what the SLA allows."""
+"""The law that the paper ends with: the smaller of what memory and what the SLA allows."""
 
 from dataclasses import dataclass, field
 

@@ -76,7 +76,10 @@ class BatchingStatus(Model):
 
     bounds: Annotated[
         Short | None,
-        Field(description="bounds in force: maxNumSeqs / maxNumBatchedTokens, ranges when engines differ."),
+        Field(
+            description="bounds in force: maxNumSeqs / maxNumBatchedTokens, ranges when engines differ; under Predictive "
+            "the most a step may hold."
+        ),
     ] = None
     max_num_seqs: Annotated[Short | None, Field(description="maxNumSeqs in force, a range when engines differ.")] = None
     max_num_batched_tokens: Annotated[

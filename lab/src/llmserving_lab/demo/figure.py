@@ -22,7 +22,7 @@ MAX_ENGINES = len(ENGINES)
 ROWS = (
     "inter-token latency, ms",
     "time to first token, ms",
-    "max_num_batched_tokens",
+    "tokens of a step: bound (max_num_batched_tokens) and granted, logarithmic",
     "max_num_seqs",
     "requests",
     "KV cache in use, %",
@@ -63,6 +63,7 @@ def figure(run: Run) -> go.Figure:
     )
     chart.update_xaxes(range=[0, run.script.seconds], gridcolor=GRID, zeroline=False, ticksuffix=" s")
     chart.update_yaxes(gridcolor=GRID, zeroline=False, rangemode="tozero")
+    chart.update_yaxes(type="log", row=3, col=1)  # single steps may hold a hundredth of what the bound allows
     return chart
 
 

@@ -102,6 +102,7 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> str:
         "attainment",
         "sequence bound",
         "token bound",
+        "granted to a step",
     )
     rows = []
     for one in phases:
@@ -120,6 +121,7 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> str:
                 ("-" if share is None else f"{share:.1%}", ""),
                 (_count(one["max_num_seqs_median"]), ""),
                 (_count(one["max_num_batched_tokens_median"]), ""),
+                (_count(one["granted_tokens_mean"]), ""),
             ]
         )
     return _table(head, rows)

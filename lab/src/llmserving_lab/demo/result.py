@@ -93,6 +93,7 @@ def result(run: Run, around: Surroundings) -> dict[str, Any]:
                 "attainment": _rounded(figures.attainment, 4),
                 "max_num_seqs_median": figures.max_num_seqs,
                 "max_num_batched_tokens_median": figures.max_num_batched_tokens,
+                "granted_tokens_mean": _rounded(figures.granted_tokens, 1),
             }
             for figures in phase_figures(run)
         ],

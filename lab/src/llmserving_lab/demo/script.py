@@ -104,19 +104,22 @@ class Script:
 
 
 def standard_script() -> Script:
-    """Twenty edits in under three minutes: targets, mode, policy and limits, by patch and by apply."""
+    """Twenty edits in under three minutes: targets, mode, policy and limits, by patch and by apply.
+
+    All under the default policy but for one phase, in which bounds move instead of steps being planned.
+    """
     one_after_the_other = (
         _itl(0, "60ms", phase="many edits"),
         _ttft(0, "3s"),
         _least(0, "maxNumSeqs", 16),
-        _policy(0, "MemorySLA"),
+        _policy(0, "Predictive"),
         _ttft(0, "2s", apply=True),
         _itl(0, "80ms"),
         _mode(0, "Off"),
         _mode(0, "Auto"),
         _least(0, "maxNumBatchedTokens", 512),
         _policy(0, "Memory"),
-        _policy(0, "MemorySLA"),
+        _policy(0, "Predictive"),
         _least(0, "maxNumBatchedTokens", 256, apply=True),
         _itl(0, "50ms"),
         _least(0, "maxNumSeqs", 8),
@@ -124,11 +127,11 @@ def standard_script() -> Script:
     )
     return Script(
         edits=(
-            _itl(25, "30ms", phase="tight", settle_seconds=20),
+            _itl(25, "30ms", phase="tight", settle_seconds=5),
             _itl(75, "100ms", phase="relaxed again"),
             _mode(95, "Advise", phase="advice"),
             _mode(107, "Auto", phase="automatic"),
-            _policy(117, "Predictive", phase="Predictive"),
+            _policy(117, "MemorySLA", phase="MemorySLA"),
             *(replace(edit, at=135 + 2.7 * number) for number, edit in enumerate(one_after_the_other)),
         ),
         seconds=178.0,

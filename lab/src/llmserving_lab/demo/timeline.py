@@ -60,6 +60,7 @@ class PhaseFigures:
         attainment: Share of good requests among those sent in it.
         max_num_seqs: Median of the bound in force.
         max_num_batched_tokens: Median of the bound in force.
+        granted_tokens: Mean of the tokens that steps were granted.
     """
 
     phase: Phase
@@ -71,6 +72,7 @@ class PhaseFigures:
     attainment: float | None
     max_num_seqs: float | None
     max_num_batched_tokens: float | None
+    granted_tokens: float | None
 
 
 def phase_figures(run: Run) -> list[PhaseFigures]:
@@ -84,6 +86,7 @@ def _figures(run: Run, phase: Phase) -> PhaseFigures:
     ttfts = [record.ttft_seconds for record in sent if record.ttft_seconds is not None]
     gaps = [gap for _, gap in gaps_between(run.records, start, end)]
     good = [is_good(record, goals_of(run, record)) for record in sent]
+    granted = [one.tokens for one in run.granted if start <= one.time < end]
     bounds = [one.applied for one in run.observations if start <= one.time < end and one.applied is not None]
     return PhaseFigures(
         phase=phase,
@@ -95,6 +98,7 @@ def _figures(run: Run, phase: Phase) -> PhaseFigures:
         attainment=sum(good) / len(good) if good else None,
         max_num_seqs=_median([one.max_num_seqs for one in bounds]),
         max_num_batched_tokens=_median([one.max_num_batched_tokens for one in bounds]),
+        granted_tokens=statistics.fmean(granted) if granted else None,
     )
 
 

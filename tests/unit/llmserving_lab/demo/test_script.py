@@ -1,7 +1,12 @@
 """The demo's script: phases follow from the edits."""
 
 import itertools
+from importlib.resources import files
 
+import yaml
+
+from llmserving_api.policy import DEFAULT_LAW
+from llmserving_api.v1alpha1 import LLMServingSpec
 from llmserving_lab.demo.script import Edit, Script, standard_script
 
 
@@ -36,4 +41,16 @@ def test_the_demo_makes_at_least_ten_edits_in_order_of_every_kind() -> None:
     assert len(edits) >= 10
     assert [edit.at for edit in edits] == sorted(edit.at for edit in edits)
     assert any(edit.apply for edit in edits)
-    assert {"mode Advise", "mode Auto", "policy Predictive"} <= {edit.change for edit in edits}
+    assert {"mode Advise", "mode Auto", "policy MemorySLA", "policy Predictive"} <= {edit.change for edit in edits}
+
+
+def test_the_main_phases_run_under_the_default_policy_and_one_shows_another() -> None:
+    spec = LLMServingSpec.model_validate(
+        yaml.safe_load(files("llmserving_lab.demo").joinpath("chat.yaml").read_text())["spec"]
+    )
+    assert spec.batching.policy is DEFAULT_LAW
+    edits = standard_script().edits
+    changes = [edit.patch["spec"]["batching"]["policy"] for edit in edits if edit.change.startswith("policy")]
+    first = next(edit for edit in edits if edit.change.startswith("policy"))
+    assert (first.phase, changes[0], changes[-1]) == ("MemorySLA", "MemorySLA", DEFAULT_LAW)
+    assert {"tight", "relaxed again", "advice", "automatic"} <= {edit.phase for edit in edits if edit.at < first.at}

@@ -1,12 +1,13 @@
 """Figures of a run follow from what was recorded."""
 
 import json
+from dataclasses import replace
 
 from llmserving_api.control import Bounds
 from llmserving_lab.demo.edits import MadeEdit
 from llmserving_lab.demo.result import Surroundings, result
 from llmserving_lab.demo.script import Edit, Script
-from llmserving_lab.demo.timeline import Run, latency_course, phase_figures
+from llmserving_lab.demo.timeline import Granted, Run, latency_course, phase_figures
 from llmserving_lab.demo.watch import Observation
 from llmserving_lab.traffic.record import RequestRecord
 
@@ -64,6 +65,17 @@ def test_a_phase_judges_its_own_requests_by_its_own_targets() -> None:
 def test_bounds_of_a_phase_are_the_median_of_what_was_in_force() -> None:
     relaxed, tight = phase_figures(RUN)
     assert (relaxed.max_num_batched_tokens, tight.max_num_batched_tokens) == (8192, 512)
+
+
+def test_what_steps_of_a_phase_were_granted_is_their_mean() -> None:
+    granted = tuple(
+        Granted(STARTED + time, "p", tokens) for time, tokens in ((2.0, 900.0), (12.0, 100.0), (14.0, 300.0))
+    )
+    relaxed, tight = phase_figures(replace(RUN, granted=granted))
+    assert (relaxed.granted_tokens, tight.granted_tokens) == (900.0, 200.0)
+    document = result(replace(RUN, granted=granted), AROUND)
+    assert [phase["granted_tokens_mean"] for phase in document["phases"]] == [900.0, 200.0]
+    assert [phase["granted_tokens_mean"] for phase in result(RUN, AROUND)["phases"]] == [None, None]
 
 
 def test_a_phase_without_traffic_has_no_figures() -> None:

@@ -16,11 +16,14 @@ from llmserving_agent.laws.end_to_end import first_token_deadline
 from llmserving_agent.laws.predictive.learner import Learner
 from llmserving_agent.laws.predictive.throughput import relative_throughput
 from llmserving_agent.laws.protocol import Decision, Setting, Window, bounds_of
+from llmserving_agent.laws.silence import silence_of
 from llmserving_api.conditions import DecisionReason
 from llmserving_api.control import Bounds, PlannerChoice
 from llmserving_api.telemetry import StepRecord
 
 PLANNER: Final = "predictive"
+MODEL: Final = ("coefficients", "residuals", "error")
+"""Parameters of the planner that are its step-time model."""
 UNUSABLE_ERROR: Final = 0.5
 """Relative error of what was foreseen of every second step beyond which planning is worse than not planning. Single steps
 do not count: a neighbour on the card makes one in ten twice as long, and the planner follows it within a few steps."""
@@ -40,12 +43,13 @@ MOST_PAUSES: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class PredictiveState:
-    """What was learned, the newest step it rests on, the planner in force, and how it has done.
+    """What was learned, the newest step it rests on, what requests are due by, and how the planner has done.
 
     Attributes:
         learner: The step-time model's learner.
         newest: Number of the newest step learned from.
-        planner: What the engine was last asked to run.
+        deadline: Seconds after which a first token is late for the end-to-end target, by the newest steps; None: there is none
+            stricter than the user's own.
         faults: Decisions in a row that found fault with it.
         paused: Decisions for which it stays out.
         pauses: Times in a row it was taken out.
@@ -55,7 +59,7 @@ class PredictiveState:
 
     learner: Learner = field(default_factory=Learner)
     newest: int = 0
-    planner: PlannerChoice = PlannerChoice(name=PLANNER)
+    deadline: float | None = None
     faults: int = 0
     paused: int = 0
     pauses: int = 0
@@ -76,26 +80,38 @@ class Predictive:
         steps = [step for step in window.steps if step.step > state.newest]
         if steps:
             learner = state.learner.learned(steps).refitted()
-            state = replace(state, learner=learner, newest=steps[-1].step)
+            deadline = first_token_deadline(window, setting)
+            state = replace(state, learner=learner, newest=steps[-1].step, deadline=deadline)
             if window.planner.name == PLANNER:
                 state = judged(state, fault_of(learner, steps, window, setting))
         if state.paused:
             state = replace(state, paused=state.paused - 1)
             return state, Decision(setting.stock, DecisionReason.FALLBACK, f"stock bounds for a while: {state.cause}")
-        if steps:
-            state = replace(state, planner=planner_of(state.learner, setting, first_token_deadline(window, setting)))
         bounds = bounds_of(setting.max_num_seqs.max, setting.max_num_batched_tokens.max)
-        return state, Decision(bounds, DecisionReason.WITHIN_BAND, message_of(state.learner), planner=state.planner)
+        planner = planner_of(state.learner, setting, state.deadline, window.planner)
+        reason, message = DecisionReason.WITHIN_BAND, message_of(state.learner)
+        silence = silence_of(window)
+        if silence is not None:
+            reason, message = silence[0], f"{silence[1]}; {message}"
+        return state, Decision(bounds, reason, message, planner=planner)
 
 
-def planner_of(learner: Learner, setting: Setting, deadline: float | None = None) -> PlannerChoice:
-    """The planner with the newest model (none as long as too little was seen) and with a deadline of first tokens."""
+def planner_of(
+    learner: Learner, setting: Setting, deadline: float | None = None, in_force: PlannerChoice | None = None
+) -> PlannerChoice:
+    """The planner with the newest model and with a deadline of first tokens.
+
+    As long as too little was seen it keeps the model it has: an agent that starts again learns anew, and what the engine
+    plans with meanwhile is what the agent before it learned.
+    """
     parameters: dict[str, Any] = {}
     if setting.itl is not None:
         parameters["itl_percentile"] = float(setting.itl.percentile)
     if deadline is not None:
         parameters["ttft_seconds"] = round(deadline, 3)
     model = learner.model
+    if model is None and in_force is not None and in_force.name == PLANNER:
+        parameters |= {name: in_force.parameters[name] for name in MODEL if name in in_force.parameters}
     if model is not None:
         parameters["coefficients"] = list(model.coefficients)
         parameters["residuals"] = [[round(seconds, 7) for seconds in row] for row in model.residuals]

@@ -14,6 +14,7 @@ from llmserving_agent.laws.predictive.law import (
 from llmserving_agent.laws.protocol import Decision, Setting, Window
 from llmserving_api.conditions import DecisionReason
 from llmserving_api.control import PlannerChoice
+from llmserving_api.policy import Target
 from llmserving_api.telemetry import StepRecord
 
 Make = Callable[..., StepRecord]
@@ -71,6 +72,71 @@ def test_without_new_steps_nothing_changes(
     again, same = Predictive().decide(state, window(steps=batch(step_record, 1)), setting())
     assert again == state
     assert same == decision
+
+
+def test_a_new_agent_leaves_the_engine_the_model_it_plans_with_until_it_has_learned_its_own(
+    step_record: Make, window: Callable[..., Window], setting: Callable[..., Setting]
+):
+    _, before = run(3, step_record, window, setting)
+    law = Predictive()
+    idle = window(running=0, waiting=0, planner=before.planner)
+    state, decision = law.decide(law.start(setting().stock, setting()), idle, setting())
+    assert decision.planner == before.planner
+    _, decision = law.decide(state, window(steps=batch(step_record, 1, 20), planner=before.planner), setting())
+    assert decision.planner == before.planner
+    _, decision = law.decide(state, window(steps=batch(step_record, 1, 120), planner=before.planner), setting())
+    assert decision.planner.parameters["coefficients"] != before.planner.parameters["coefficients"]
+
+
+def test_an_edit_of_the_percentile_reaches_an_engine_that_is_idle(
+    step_record: Make, window: Callable[..., Window], setting: Callable[..., Setting]
+):
+    state, before = run(3, step_record, window, setting)
+    edited = setting(itl=Target(percentile=99, target_seconds=0.05))
+    _, decision = Predictive().decide(state, window(running=0, waiting=0, planner=before.planner), edited)
+    assert decision.planner.parameters == {**before.planner.parameters, "itl_percentile": 99.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "words"),
+    [
+        ({"age_seconds": None}, DecisionReason.TELEMETRY_STALE, "no telemetry from the engine yet; "),
+        ({"age_seconds": 6.0}, DecisionReason.TELEMETRY_STALE, "newest step is 6.0 s old"),
+        ({"running": 0, "waiting": 0}, DecisionReason.IDLE, "nothing runs and nothing waits; step times known to"),
+    ],
+)
+def test_where_nothing_is_seen_it_says_so_and_keeps_planning(
+    step_record: Make,
+    window: Callable[..., Window],
+    setting: Callable[..., Setting],
+    changes: dict[str, object],
+    reason: DecisionReason,
+    words: str,
+):
+    state, before = run(3, step_record, window, setting)
+    _, decision = Predictive().decide(state, window(planner=before.planner, **changes), setting())
+    assert (decision.reason, decision.bounds, decision.planner) == (reason, before.bounds, before.planner)
+    assert words in decision.message
+
+
+@pytest.mark.parametrize("named", [(), ("ttft",), ("itl",), ("e2e",)], ids=["none", "ttft", "itl", "e2e"])
+def test_any_part_of_the_targets_is_enough_to_plan_by(
+    step_record: Make, window: Callable[..., Window], setting: Callable[..., Setting], named: tuple[str, ...]
+):
+    wanted = setting(
+        **{
+            name: Target(percentile=90, target_seconds=2.0) if name in named else None
+            for name in ("ttft", "itl", "e2e")
+        }
+    )
+    law = Predictive()
+    state = law.start(wanted.stock, wanted)
+    for k in range(3):
+        state, decision = law.decide(state, window(steps=batch(step_record, 1 + 60 * k), planner=IN_FORCE), wanted)
+    parameters = decision.planner.parameters
+    assert len(parameters["coefficients"]) == 9
+    assert parameters.get("itl_percentile") == (90.0 if "itl" in named else None)
+    assert parameters.get("ttft_seconds") == (2.0 if "e2e" in named else None)
 
 
 def test_lasting_preemptions_take_the_planner_out_for_a_while(
