@@ -184,7 +184,9 @@ def test_those_who_missed_an_urgent_deadline_go_before_those_of_lower_priority_w
     others = [Request(f"o{k}", 0.5 + 0.01 * k, 100, 2) for k in range(10)]
     Engine(urgent + others).run()
     assert max(ttft(one) for one in urgent) > 2.0
-    assert max(one.token_times[0] for one in urgent) <= min(one.token_times[0] for one in others)  # they may share a step
+    assert max(one.token_times[0] for one in urgent) <= min(
+        one.token_times[0] for one in others
+    )  # they may share a step
 
 
 def test_a_backlog_of_batch_requests_costs_the_others_nothing_they_are_promised():
