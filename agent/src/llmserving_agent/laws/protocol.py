@@ -39,6 +39,11 @@ class Setting:
     stock: Bounds
     graph_sizes: tuple[int, ...] = ()
 
+    @property
+    def has_targets(self) -> bool:
+        """Whether any latency is asked for."""
+        return (self.ttft, self.itl, self.e2e) != (None, None, None)
+
 
 @dataclass(frozen=True, slots=True)
 class GPUMemory:

@@ -87,6 +87,9 @@ class Predictive:
         if state.paused:
             state = replace(state, paused=state.paused - 1)
             return state, Decision(setting.stock, DecisionReason.FALLBACK, f"stock bounds for a while: {state.cause}")
+        if not setting.has_targets:
+            message = "no latency target is set, so there is nothing to plan for: stock bounds"
+            return state, Decision(setting.stock, DecisionReason.WITHIN_BAND, message)
         bounds = bounds_of(setting.max_num_seqs.max, setting.max_num_batched_tokens.max)
         planner = planner_of(state.learner, setting, state.deadline, window.planner)
         reason, message = DecisionReason.WITHIN_BAND, message_of(state.learner)
@@ -138,12 +141,10 @@ def fault_of(learner: Learner, steps: Sequence[StepRecord], window: Window, sett
     throughput = None if model is None else relative_throughput(model, steps, window, setting.stock)
     if throughput is None or throughput >= LOST_THROUGHPUT:
         return ""
-    has_targets = (setting.ttft, setting.itl, setting.e2e) != (None, None, None)
     good = window.good_share or 0.0
-    if has_targets and throughput * good >= WORTH:
+    if throughput * good >= WORTH:
         return ""
-    words = f"while requests wait, steps do {throughput:.0%} of what stock bounds would"
-    return f"{words}, and {good:.0%} are served well" if has_targets else words
+    return f"while requests wait, steps do {throughput:.0%} of what stock bounds would, and {good:.0%} are served well"
 
 
 def judged(state: PredictiveState, cause: str) -> PredictiveState:
