@@ -95,3 +95,21 @@ def test_without_any_target_it_serves_as_the_default(run: Run) -> None:
     assert ours["completed"] == ours["arrived"]
     assert ours["throughput_rps"] == pytest.approx(default["throughput_rps"], rel=0.02)
     assert ours["ttft_p50_s"] == pytest.approx(default["ttft_p50_s"], rel=0.02)
+
+
+def test_outputs_of_one_token_cost_no_steps_of_their_own(run: Run) -> None:
+    """Asynchronous scheduling decodes once more for each before its end is known; beside other prompts that costs little."""
+    one_token = {"load__kind": "fixed:1000x1", "load__rate": 20.0, "load__requests": 400}
+    assert run("predictive", **one_token)["ttft_p95_s"] < 2 * run("default", **one_token)["ttft_p95_s"]
+
+
+def test_very_long_prompts_start_as_soon_as_under_stock_bounds(run: Run) -> None:
+    long = {
+        "load__kind": "long-context",
+        "load__rate": 0.005,
+        "load__requests": 25,
+        "targets": [{"ttft": 30.0, "itl": 0.05}],
+    }
+    ours, default = (run(policy, **long, kv_tokens=480_000) for policy in ("predictive", "default"))
+    assert ours["ttft_p95_s"] < 1.3 * default["ttft_p95_s"]
+    assert ours["decisions"].get("Fallback", 0) == 0

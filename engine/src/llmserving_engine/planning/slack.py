@@ -76,7 +76,7 @@ class Stream:
         end = 0.0
         for flight in flights:
             end = max(flight.start, end) + flight.seconds
-            if flight.has_decodes:
+            if flight.has_decodes or flight.none_before:
                 last = end
         return max(time, end), last
 

@@ -85,3 +85,9 @@ def test_a_long_gap_spoils_the_young_and_those_that_had_theirs_but_not_the_old()
     stream.leave("young")
     stream.leave("old")
     assert stream.spoiled(0.05, lengths) == 0.0
+
+
+def test_first_tokens_that_are_under_way_in_an_empty_engine_start_the_clock():
+    stream = Stream(last_decode=3.0)
+    stream.launched(1, 10.0, 0.05, has_decodes=False, none_before=True)
+    assert stream.start(10.01, 1) == pytest.approx((10.05, 10.05))  # not since the last decodes before them
