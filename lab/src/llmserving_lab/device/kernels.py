@@ -35,6 +35,9 @@ class AttentionTable:
     waits for its longest sequence: the difference between the table's times for one decode at the longest context and for
     one at the mean.
 
+    Far beyond the measured contexts the slope between two measured points says little of mixed steps: there one takes at least as
+    long as its two parts.
+
     Attributes:
         prefill: Time by (chunk, cached tokens).
         decode: Time by (decodes, context).
@@ -76,6 +79,8 @@ class AttentionTable:
         longest = batch.decode_context_max
         if longest > mean:
             time += self.mixed.at(chunk, 1, cached, longest) - self.mixed.at(chunk, 1, cached, mean)
+        if cached > self.largest_cached or longest > self.largest_context:
+            time = max(time, self.prefill.at(chunk, cached) + self._decode(batch)[0])
         beyond = batch.decodes > self.largest_decodes[1] or longest > self.largest_context
         return total + time, extrapolated or beyond
 

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from llmserving_lab.device.coefficients import load_coefficients, shipped_devices
 from llmserving_lab.device.disturbance import HARDER, Noise, Slowdown, Together
 from llmserving_lab.device.fit import fit_coefficients
-from llmserving_lab.device.kernels import equivalent_chunk
+from llmserving_lab.device.kernels import AttentionTable, equivalent_chunk
 from llmserving_lab.device.memory import capture_sizes
 from llmserving_lab.device.model import Links, StepBatch, UnknownMemoryError, load_device
 from llmserving_lab.device.profile import ProfileError
+from llmserving_lab.device.tables import Grid
 
 
 def _mixed(chunk: int = 16, decodes: int = 64, context: int = 1024) -> StepBatch:
@@ -53,6 +54,22 @@ def test_steps_outside_the_measured_range_are_marked(profile: Path) -> None:
     assert device.step_seconds(StepBatch(((4096, 0),), sampled=1)).extrapolated
     assert device.step_seconds(StepBatch((), 128, 128 * 100, 100, 128)).extrapolated
     assert not device.step_seconds(_mixed()).extrapolated
+
+
+def test_mixed_steps_far_beyond_the_measured_contexts_take_at_least_as_long_as_their_parts() -> None:
+    falls = {1000: 90.0, 2000: 80.0}  # as between two measurements that lie a little off
+    table = AttentionTable(
+        prefill=Grid.of([((64, 0), 10.0), ((64, 4000), 50.0)]),
+        decode=Grid.of([((1, 1000), 20.0), ((1, 2000), 40.0)]),
+        mixed=Grid.of([((64, 1, cached, at), time) for cached in (0, 4000) for at, time in falls.items()]),
+        largest_chunk=64,
+        largest_cached=4000,
+        largest_context=2000,
+        largest_decodes=(1, 1),
+    )
+    assert table.microseconds(StepBatch(((64, 0),), 1, 2000, 2000, 1)) == (80.0, False)
+    assert table.microseconds(StepBatch(((64, 0),), 1, 10_000, 10_000, 1)) == (10.0 + 200.0, True)
+    assert table.microseconds(StepBatch(((64, 40_000),), 1, 1000, 1000, 1)) == (410.0 + 20.0, True)
 
 
 @given(st.lists(st.tuples(st.integers(1, 4096), st.integers(0, 8192)), min_size=1, max_size=6))

@@ -1,4 +1,5 @@
 import random
+from operator import mul
 
 import pytest
 from hypothesis import given
@@ -33,3 +34,30 @@ def test_heavier_samples_count_more():
     heavy = fit([((1.0,), 1.0, 1.0), ((1.0,), 3.0, 9.0)], (1e-9,))
     assert light == pytest.approx([2.0])
     assert heavy == pytest.approx([2.8])
+
+
+TERMS = 5
+_part = st.floats(0, 1000)
+
+
+@given(
+    rows=st.lists(st.tuples(*[_part] * TERMS, _part), min_size=1, max_size=20),
+    other=st.tuples(*[st.floats(0, 3)] * TERMS),
+    collinear=st.booleans(),
+)
+def test_no_other_coefficients_without_negative_ones_are_better(
+    rows: list[tuple[float, ...]], other: tuple[float, ...], collinear: bool
+):
+    samples = [((a, b, 2 * b if collinear else c, c * d, d * e), value, 1.0) for a, b, c, d, e, value in rows]
+    pulls = (1e-3,) * TERMS
+
+    def loss(coefficients: tuple[float, ...] | list[float]) -> float:
+        misses = (sum(map(mul, coefficients, features)) - value for features, value, _ in samples)
+        return sum(miss**2 for miss in misses) + sum(map(mul, pulls, (one**2 for one in coefficients)))
+
+    found = fit(samples, pulls)
+    assert loss(found) <= loss(other) * (1 + 1e-6) + 1e-3
+    for term in range(TERMS):
+        for step in (0.9, 1.1):
+            near = [step * one if k == term else one for k, one in enumerate(found)]
+            assert loss(found) <= loss(near) * (1 + 1e-6) + 1e-3
