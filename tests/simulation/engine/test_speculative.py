@@ -10,7 +10,7 @@ pytestmark = pytest.mark.engine
 
 DRAFTS = 3
 TARGETS = {"ttft_seconds": 2.0, "itl_seconds": 0.05}
-MODEL = {"coefficients": [0.008, 1e-5, 0.0, 0.0, 1e-4, 0.0, 0.0, 0.0, 0.0], "error": 0.05}
+MODEL = {"coefficients": [0.008, 1e-5, 0.0, 0.0, 1e-4, 0.0, 0.0, 0.0, 0.0, 0.0], "error": 0.05}
 
 
 @pytest.fixture
