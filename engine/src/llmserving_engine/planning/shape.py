@@ -8,6 +8,7 @@ prefill step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmserving_engine.planning.lengths import OutputLengths
@@ -15,7 +16,7 @@ from llmserving_engine.planning.pace import Pace
 from llmserving_engine.planning.probing import Probe
 from llmserving_engine.planning.protocol import StepComposition
 from llmserving_engine.planning.settings import PredictiveSettings
-from llmserving_engine.planning.sizing import Work, best_size
+from llmserving_engine.planning.sizing import GRID, Work, best_size
 from llmserving_engine.planning.slack import LONGEST_GAP, Stream
 from llmserving_engine.planning.step_model import Trim
 
@@ -26,8 +27,13 @@ UNDISTURBED_SHARE = 0.1
 who comes meanwhile have to wait, ..."""
 UNDISTURBED_LEAST = 256
 """... and computes no fewer tokens than these: far down a prompt fewer hardly take less time."""
+CRAMPED = 0.97
+"""Share of a step's time that the decodes may take by themselves where prompts take a long gap because nothing else is left: with
+one more of them all would be late."""
 LONG_LEAST_GAP = 1.5
 """A step shorter than so many targets is no long one: the next two usual steps compute as much."""
+
+Seconds = Callable[[int], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +145,9 @@ class Shaper:
         apart = best_size(alone, total, target - age - bare, bare - spared, thrift)
         beside = best_size(mixed, total, target - age, -spared, thrift)
         if not apart and not beside:
-            return Choice(seconds=bare)
+            smallest = min(total, GRID)
+            least = min(mixed(smallest), alone(smallest) + bare)
+            return self._cramped(total, long_gap - age - bare, least, target, alone, bare)
         taken_apart = alone(apart) if apart else 0.0
         taken_beside = mixed(beside) if beside else 0.0
         is_apart = not beside or apart * (taken_beside - spared) > beside * (taken_apart + bare - spared)
@@ -149,13 +157,36 @@ class Shaper:
         self._pace.chosen(beside, taken_beside + age, total)
         return Choice(beside, True, taken_beside)
 
+    def _cramped(self, total: int, limit: float, least: float, target: float, alone: Seconds, bare: float) -> Choice:
+        """What to do where no prompt tokens fit: the decodes alone, or a long gap for prompts, which are otherwise never computed.
+
+        Args:
+            total: Prompt tokens on offer.
+            limit: Longest prefill step.
+            least: What the smallest prompt chunk and the decodes take.
+            target: Longest step without a long gap.
+            alone: What prompt tokens take in a step of their own.
+            bare: What the decodes take by themselves.
+        """
+        if least > target and bare <= CRAMPED * target and self._may_have_long_gap() and self._is_bearable():
+            tokens = best_size(alone, min(total, 2 * self._largest_step), limit, bare)
+            if tokens:
+                self._last_long = self._stream.decode_steps
+                return Choice(tokens, False, alone(tokens))
+        return Choice(seconds=bare)
+
+    def _may_have_long_gap(self) -> bool:
+        settings = self._settings
+        since = self._stream.decode_steps - self._last_long
+        return settings.long_share > 0 and since >= settings.long_spacing / settings.itl_allowance
+
     def _may_be_long(self, itl: float, age: float, total: int, *, is_behind: bool) -> bool:
         settings = self._settings
         if settings.long_share <= 0 or age > 0.5 * itl or total < LONG_LEAST_TOKENS:
             return False
         if self._pace.is_memory_bound:  # requests that take longer hold their memory longer
             return False
-        if self._stream.decode_steps - self._last_long < settings.long_spacing / settings.itl_allowance:
+        if not self._may_have_long_gap():
             return False
         return is_behind or total > settings.long_backlog * self._pace.rate
 

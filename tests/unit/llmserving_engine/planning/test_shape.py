@@ -116,3 +116,30 @@ def test_where_even_the_smallest_chunk_takes_too_long_a_useful_one_is_computed()
     far_down = StepModel([0.5, 1e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], error=0.03)
     assert choose(0.0, 4000, decodes=ALONE, model=far_down).tokens == UNDISTURBED_LEAST
     assert choose(0.0, 40, decodes=ALONE, model=far_down).tokens == 40
+
+
+CRAMPING = StepModel([WEIGHTS_READ, 1e-4, 0.0, 0.0, 1e-3, 0.0, 0.0, 0.0, 0.0, 0.0], error=0.03)
+"""A decode takes 1.1 ms, and so do eleven prompt tokens."""
+
+
+def cramped(decodes: int, *, steps: int = 100) -> Choice:
+    stream = Stream(decode_steps=steps)
+    shaper = Shaper(PredictiveSettings(model=CRAMPING), Pace(), stream, OutputLengths())
+    work = Work()
+    request = Request()
+    work.add(Job(request, 0, 0.0, 200, request), 200)
+    return shaper.choose(work, 8192, Decodes(decodes, 1000 * decodes), ITL, TTFT, 0.0, is_behind=False)
+
+
+def test_where_decodes_leave_no_time_for_the_smallest_chunk_a_prompt_gets_a_long_gap():
+    assert cramped(20).beside_decodes
+    choice = cramped(33)
+    assert (choice.tokens, choice.beside_decodes) == (200, False)
+
+
+def test_not_where_the_decodes_by_themselves_hardly_keep_the_target():
+    assert cramped(34).tokens == 0
+
+
+def test_nor_sooner_than_every_so_many_decode_steps():
+    assert cramped(33, steps=10).tokens == 0
