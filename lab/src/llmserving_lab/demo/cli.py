@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from llmserving_lab.cluster.errors import ClusterError
+from llmserving_lab.demo.output import check_output
 from llmserving_lab.demo.run import run_demo
 from llmserving_lab.demo.settings import DemoSettings
 from llmserving_lab.demo.site import own_kubeconfig
@@ -25,7 +26,9 @@ def demo(
     ] = None,
     rate: Annotated[float, typer.Option(min=0.5, help="Mean requests per second over all engines.")] = 10.0,
     replicas: Annotated[int, typer.Option(min=1, max=4, help="Engines; each takes 2 GB of memory.")] = 2,
-    output: Annotated[Path, typer.Option(help="Folder for report.html and result.json.")] = Path("build/demo"),
+    output: Annotated[
+        Path, typer.Option(help="Folder for report.html and result.json: new, empty, or an earlier demo's.")
+    ] = Path("build/demo"),
     seed: Annotated[int, typer.Option(help="Seed of the traffic.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result to this file as well.")] = None,
 ) -> None:
@@ -37,8 +40,10 @@ def demo(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("demo: ended by a signal; everything was taken down"))
     started = time.monotonic()
     try:
+        kubeconfig = own_kubeconfig()
         check_writable("--json", json_file)
-        outcome = run_demo(DemoSettings(output.resolve(), trace, rate, replicas, own_kubeconfig(), seed))
+        check_output(output, json_file)
+        outcome = run_demo(DemoSettings(output.resolve(), trace, rate, replicas, kubeconfig, seed))
     except (ClusterError, EnvironmentUnavailableError, ValueError) as error:
         typer.secho(f"demo: {error}", fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from error

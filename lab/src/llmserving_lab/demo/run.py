@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from llmserving_lab.cluster.tools import CONTROL_PLANE, NODE, Toolchain
 from llmserving_lab.demo import install
 from llmserving_lab.demo.granted import read_granted
 from llmserving_lab.demo.load import demo_load, describe
+from llmserving_lab.demo.output import clear
 from llmserving_lab.demo.prometheus import Prometheus, run_prometheus, targets_of
 from llmserving_lab.demo.report import write_report
 from llmserving_lab.demo.result import Surroundings, result
@@ -62,6 +62,10 @@ class DemoOutcome:
 def run_demo(settings: DemoSettings, script: Script | None = None) -> DemoOutcome:
     """Run everything and tear it down again, whatever happens.
 
+    Args:
+        settings: What the demo was told; `check_output` has looked at its folder.
+        script: Edits and phases; the standard ones by default.
+
     Raises:
         ClusterError: a step failed; the message says which and what to do.
         EnvironmentUnavailableError: the engine's environment cannot be built.
@@ -70,9 +74,8 @@ def run_demo(settings: DemoSettings, script: Script | None = None) -> DemoOutcom
     script = script or standard_script()
     watch = Stopwatch()
     output = settings.output
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
     arrivals = demo_load(settings, script.seconds - 2)
+    clear(output)
     with watch.time("programs"):
         Toolchain().find(["kubectl", "prometheus"] if settings.kubeconfig else [*CONTROL_PLANE, *NODE, "prometheus"])
     with watch.time("engine environment"):

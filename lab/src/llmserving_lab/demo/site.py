@@ -113,8 +113,6 @@ class OwnSite(Site):
     """A cluster of the user's own. Connections go through `kubectl port-forward`, which picks one pod of a service."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        if not kubeconfig.is_file():
-            raise ClusterError(f"KUBECONFIG={kubeconfig}: no such file; unset KUBECONFIG for an embedded cluster")
         super().__init__(Toolchain().find(["kubectl"])["kubectl"], kubeconfig, None)
         self._forwards: list[subprocess.Popen[str]] = []
 
@@ -181,6 +179,15 @@ def open_site(kubeconfig: Path | None, *, gpus: int) -> Iterator[Site]:
 
 
 def own_kubeconfig() -> Path | None:
-    """The cluster named by `KUBECONFIG`, if it names one."""
+    """The cluster named by `KUBECONFIG`, if it names one.
+
+    Raises:
+        ClusterError: there is no such file.
+    """
     named = os.environ.get("KUBECONFIG", "")
-    return Path(named).expanduser() if named else None
+    if not named:
+        return None
+    kubeconfig = Path(named).expanduser()
+    if not kubeconfig.is_file():
+        raise ClusterError(f"KUBECONFIG={named}: no such file; unset KUBECONFIG for an embedded cluster")
+    return kubeconfig
