@@ -11,9 +11,11 @@ from llmserving_lab.record.cli import record_run
 from llmserving_lab.report.cli import report
 from llmserving_lab.reproductions.cli import reproduce
 from llmserving_lab.validate.cli import validate
+from llmserving_lab.verbs import Verbs
 
 app = typer.Typer(
     name="llmserving-lab",
+    cls=Verbs,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Try, measure and demonstrate LLMServing on a machine without a GPU.",

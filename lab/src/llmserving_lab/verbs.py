@@ -9,10 +9,32 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
+from pydantic import ValidationError
+from typer.core import TyperGroup
+
+DEFAULT_LOAD = "conversation"
+"""Generated requests where neither a trace nor a load is named."""
 
 
 class FlagError(ValueError):
     """A flag's value cannot be used; the message says what would be right."""
+
+
+class Verbs(TyperGroup):
+    """A group of verbs whose complaints about a flag repeat the value that was given."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb.
+
+        Raises:
+            typer.BadParameter: a flag's value is not of its type or out of range.
+        """
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if isinstance(error.__cause__, ValidationError):
+                error.message += f"; {error.__cause__.errors()[0]['input']!r} was given"
+            raise
 
 
 def fail(error: object, code: int = 2) -> NoReturn:
@@ -37,6 +59,17 @@ def chosen(flag: str, text: str, known: Iterable[str], what: str) -> list[str]:
         if name not in there:
             raise FlagError(f"{flag} {text}: no such {what} {name!r}; there are {', '.join(there)}")
     return names or there
+
+
+def load_kind(trace: Path | None, load: str | None) -> str:
+    """The load of `--load`, where no `--trace` brings its own.
+
+    Raises:
+        FlagError: both are given.
+    """
+    if trace is not None and load is not None:
+        raise FlagError(f"--load {load}: not with --trace {trace}, whose requests would take its place; leave one out")
+    return load or DEFAULT_LOAD
 
 
 def check_writable(flag: str, file: Path | None) -> None:

@@ -47,6 +47,21 @@ def test_figures_that_could_not_be_kept_are_not_measured(verb: list[str], tmp_pa
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("verb", "given"),
+    [
+        (["bench", "--percentile", "120"], "'120'"),
+        (["bench", "--percentile", "high"], "'high'"),
+        (["demo", "--rate", "0.1"], "'0.1'"),
+        (["cluster", "up", "--gpus", "-1"], "'-1'"),
+    ],
+)
+def test_a_value_that_is_out_of_range_or_no_number_is_repeated(verb: list[str], given: str) -> None:
+    result = CliRunner().invoke(app, verb, env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert f"; {given} was given" in result.output
+
+
 @pytest.mark.parametrize("verb", ["reproduce", "law-plots", "suite"])
 def test_a_name_that_is_not_known_is_refused_at_once(verb: str) -> None:
     result = CliRunner().invoke(app, [verb, "--only", "[/x]"])

@@ -19,7 +19,9 @@ from llmserving_lab.bench.slices import load_slices
 from llmserving_lab.bench.store import RunStore
 from llmserving_lab.bench.tables import capacity_table, run_table
 from llmserving_lab.traces.plan import LoadPlan
-from llmserving_lab.verbs import FlagError, check_writable, fail, names_in, write_json
+from llmserving_lab.verbs import DEFAULT_LOAD, FlagError, check_writable, fail, load_kind, names_in, write_json
+
+_RATE = "4"
 
 
 def bench(
@@ -28,19 +30,24 @@ def bench(
         Path | None, typer.Option(help="Trace CSV (TIMESTAMP, ContextTokens, GeneratedTokens[, HashIds, Class]).")
     ] = None,
     load: Annotated[
-        str,
+        str | None,
         typer.Option(
+            show_default=DEFAULT_LOAD,
             help="Without a trace: conversation, code, sessions, long-context, reasoning, mix-step, or lengths as fixed:512x1000 or "
-            "lognormal:68/0.4x345/0.5 (means and variations)."
+            "lognormal:68/0.4x345/0.5 (means and variations).",
         ),
-    ] = "conversation",
+    ] = None,
     arrivals: Annotated[
         str,
         typer.Option(help="Arrival pattern: own (the trace's, compressed), poisson, gamma, bursts, day, ramp or step."),
     ] = "own",
     rates: Annotated[
-        str, typer.Option(help="Mean arrivals per second, comma-separated; own keeps the trace's. Not with --capacity.")
-    ] = "4",
+        str | None,
+        typer.Option(
+            show_default=_RATE,
+            help="Mean arrivals per second, comma-separated; own keeps the trace's. Not with --capacity, which finds the rate.",
+        ),
+    ] = None,
     policies: Annotated[
         str,
         typer.Option(
@@ -105,7 +112,10 @@ def bench(
         check_writable("--json", json_file)
         names = flags.policies(policies)
         targets = flags.targets(ttft, itl, percentile, sla_edit or [])
-        chosen_rates = flags.rates(rates, has_own=trace is not None and arrivals == "own")
+        kind = load_kind(trace, load)
+        if capacity and rates is not None:
+            raise FlagError(f"--rates {rates}: not with --capacity, which finds each policy's rate itself")
+        chosen_rates = flags.rates(rates or _RATE, has_own=trace is not None and arrivals == "own")
         links = flags.links(link_latency, link_bandwidth)
         if retries and abort_after is None:
             raise FlagError(f"--retries {retries}: needs --abort-after, the time after which clients give up")
@@ -113,7 +123,7 @@ def bench(
             device=DevicePlan(source=profile, layers=layers, links=links, harder=tuple(names_in(harder))),
             load=LoadPlan(
                 trace=str(trace) if trace else None,
-                kind=load,
+                kind=kind,
                 arrivals=arrivals,
                 requests=requests,
                 seed=seed,

@@ -104,7 +104,9 @@ def links(latency: str | None, bandwidth: float | None) -> LinkPlan | None:
     """
     if latency is None and bandwidth is None:
         return None
-    if latency is None or not bandwidth or bandwidth <= 0:
+    if bandwidth is not None and not (isfinite(bandwidth) and bandwidth > 0):
+        raise FlagError(f"--link-bandwidth {bandwidth:g}: should be a number of GB/s above zero")
+    if latency is None or bandwidth is None:
         raise FlagError(
             "--link-latency and --link-bandwidth belong together, for example --link-latency 0.02ms --link-bandwidth 50"
         )

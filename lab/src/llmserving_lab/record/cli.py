@@ -20,7 +20,7 @@ from llmserving_lab.record.folder import Recorded, check_free, write_recording
 from llmserving_lab.record.server import Ceilings
 from llmserving_lab.record.session import OnProgress, Progress, RecordPlan, record
 from llmserving_lab.traces.plan import LoadPlan
-from llmserving_lab.verbs import fail
+from llmserving_lab.verbs import DEFAULT_LOAD, FlagError, fail, load_kind
 
 LINE_SECONDS = 10.0
 """Between two lines of progress where the output is no terminal."""
@@ -33,8 +33,9 @@ def record_run(
     out: Annotated[Path, typer.Option(help="Folder to write; it must not hold a recording yet.")],
     trace: Annotated[Path | None, typer.Option(help="Trace CSV (TIMESTAMP, ContextTokens, GeneratedTokens).")] = None,
     load: Annotated[
-        str, typer.Option(help="Without a trace: a load as bench takes it, such as code.")
-    ] = "conversation",
+        str | None,
+        typer.Option(show_default=DEFAULT_LOAD, help="Without a trace: a load as bench takes it, such as code."),
+    ] = None,
     arrivals: Annotated[
         str, typer.Option(help="Arrival pattern as bench takes it: own (the trace's, compressed), poisson, ...")
     ] = "own",
@@ -56,11 +57,15 @@ def record_run(
     llmserving-lab record --url http://127.0.0.1:8000 --out runs/l4 --max-num-seqs 128 --max-num-batched-tokens 2048
     """
     console = Console(stderr=True)
+    try:
+        kind = load_kind(trace, load)
+    except FlagError as error:
+        fail(error)
     plan = RecordPlan(
         url=url,
         load=LoadPlan(
             trace=str(trace) if trace else None,
-            kind=load,
+            kind=kind,
             arrivals=arrivals,
             requests=requests,
             start=start,

@@ -27,6 +27,13 @@ def test_a_folder_with_a_recording_is_refused_before_the_server_is_asked(tmp_pat
     assert "holds a recording already" in said
 
 
+def test_a_load_is_not_dropped_in_silence_beside_a_trace(tmp_path: Path) -> None:
+    out = ("--url", "http://127.0.0.1:1", "--out", str(tmp_path / "run"))
+    code, said = record(*out, "--trace", "x.csv", "--load", "code")
+    assert code == 2
+    assert "--load code: not with --trace x.csv" in said
+
+
 @pytest.mark.parametrize("url", ["http://localhost:8000", "http://127.0.0.2", "http://[::1]:1", "http://0.0.0.0:8000"])
 def test_a_server_at_an_address_of_this_machine_is_here(url: str) -> None:
     assert cli.is_here(url)
