@@ -6,7 +6,7 @@ the stated share of gaps may hold a long prefill step more. What enters must lea
 token per gap as in the load. The best n, chunk and long step give the rate. No waiting, no bursts, perfect knowledge: what a
 policy reaches lies below it. Requests too short to have a long gap (fewer than 1 / share gaps) make it unreachable still.
 
-    python -m llmserving_lab.environment lab/benchmarks/itl_bound.py --profile PROFILE --trace azure-llm-2023-conversation.csv
+    .venv/bin/python -m llmserving_lab.environment lab/benchmarks/itl_bound.py --profile PROFILE --trace azure-llm-2023-conversation.csv
 """
 
 import argparse

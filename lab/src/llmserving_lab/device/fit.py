@@ -1,6 +1,6 @@
 """Fitting a coefficient file to a measured profile, for machines that do not have the profile.
 
-python -m llmserving_lab.device.fit PROFILE_FOLDER > fitted/NAME.json
+.venv/bin/python -m llmserving_lab.device.fit PROFILE_FOLDER > fitted/NAME.json
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmserving_lab.device.kernels import AttentionTable
-from llmserving_lab.device.profile import load_profile
+from llmserving_lab.device.profile import ProfileError, load_profile
 from llmserving_lab.device.tables import Grid
 
 _Array = NDArray[np.float64]
@@ -97,6 +97,23 @@ def _fit(columns: tuple[_Array, ...], times: _Array, scale: _Array) -> _Array:
     return values
 
 
+def main() -> None:
+    """Print the coefficients of the profile named on the command line.
+
+    Raises:
+        SystemExit: there is none, or it is not as it should be.
+    """
+    match sys.argv[1:]:
+        case [given] if not given.startswith("-"):
+            folder = Path(given)
+        case _:
+            raise SystemExit("usage: .venv/bin/python -m llmserving_lab.device.fit PROFILE_FOLDER > NAME.json")
+    try:
+        fitted = fit_coefficients(folder, source=f"fitted to the profile {folder.resolve().name}")
+    except ProfileError as error:
+        raise SystemExit(f"fit: {error}") from error
+    json.dump(fitted, sys.stdout)
+
+
 if __name__ == "__main__":
-    given = Path(sys.argv[1])
-    json.dump(fit_coefficients(given, source=f"fitted to the profile {given.resolve().name}"), sys.stdout)
+    main()
