@@ -9,16 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from llmserving_lab.bench import flags
 from llmserving_lab.bench.plan import DevicePlan, ReplayPlan
 from llmserving_lab.bench.pool import EnginePool, RunError
 from llmserving_lab.verbs import FlagError, check_writable, fail, write_json
 
 
 def validate(
-    profile: Annotated[
-        str,
-        typer.Option(help="Measured profile: a folder with dense.csv, attention.csv, per_sequence.csv and meta.yaml."),
-    ],
+    profile: Annotated[str, typer.Option(help=f"Device: {flags.PROFILE_HELP}")],
     run: Annotated[
         Path, typer.Option(help="Recorded real run: a folder with meta.json, requests.jsonl and timeseries.csv.")
     ],
