@@ -60,7 +60,7 @@ verify: setup ## Fail where what is generated is out of date
 	@$(PY) tools/generate.py --check
 
 .PHONY: tools
-tools: setup ## Build the pinned programs of the cluster and its tests (about 10 minutes once, then cached)
+tools: setup ## Build the pinned programs of the cluster and its tests (about a quarter of an hour once, then cached)
 	@$(PY) -m llmserving_lab.cluster.tools > /dev/null
 
 .PHONY: images

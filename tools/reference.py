@@ -86,6 +86,9 @@ def template_page() -> str:
         "      nvidia.com/gpu.product: NVIDIA-A100-SXM4-80GB\n"
         "    containers:\n"
         "      - name: engine\n"
+        "        env:\n"
+        "          - name: HF_HOME\n"
+        "            value: /cache/huggingface\n"
         "        volumeMounts:\n"
         "          - name: cache\n"
         "            mountPath: /cache\n"
@@ -93,7 +96,10 @@ def template_page() -> str:
         "      - name: cache\n"
         "        persistentVolumeClaim:\n"
         "          claimName: model-cache\n"
-        "```\n\n## Lists that are merged\n\n"
+        "```\n\n"
+        "`HF_HOME` is where vLLM looks for a model of the hub (`hf://`) and keeps it: on a volume, a new pod finds what an earlier one "
+        "fetched. With several replicas, or surge in `rollout`, pods on several nodes mount the claim: it should be `ReadWriteMany`."
+        "\n\n## Lists that are merged\n\n"
     )
     volumes = ", ".join(f"`{kind}`" for kind in sorted(ALLOWED_VOLUMES))
     limits = (

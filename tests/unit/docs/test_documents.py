@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer.main
+import yaml
 
 from llmserving_agent.laws.predictive.learner import ERROR_QUANTILE
 from llmserving_api import series
@@ -18,6 +19,7 @@ from llmserving_engine.planning import admission, fairness, relegation
 from llmserving_engine.planning.registry import PLANNERS
 from llmserving_engine.planning.settings import PredictiveSettings
 from llmserving_lab.__main__ import app
+from llmserving_lab.cluster.tools import GO_VERSION
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("charts/*/*.md")])
@@ -58,6 +60,45 @@ def test_links_lead_somewhere(document: Path) -> None:
         target = (document.parent / path).resolve() if path else document
         assert target.exists(), link
         assert not anchor or anchor in headings(target), link
+
+
+def linked(document: Path) -> set[Path]:
+    """Documents that a document links to."""
+    links = re.findall(r"\]\(([^)\s#]+\.md)", document.read_text(encoding="utf-8"))
+    return {(document.parent / link).resolve() for link in links if "://" not in link}
+
+
+def test_every_page_is_found_by_following_links_from_the_readme() -> None:
+    found: set[Path] = set()
+    new = {ROOT / "README.md"}
+    while new:
+        found |= new
+        new = {page for document in new for page in linked(document)} - found
+    assert [str(page.relative_to(ROOT)) for page in DOCUMENTS if page not in found] == []
+
+
+def test_the_readme_begins_with_the_smallest_sample() -> None:
+    first = blocks((ROOT / "README.md").read_text(encoding="utf-8"))[0]
+    sample = (ROOT / "manifests" / "samples" / "chat.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(first) == yaml.safe_load(sample)
+
+
+def test_one_version_of_vllms_image_is_shown() -> None:
+    shown = {
+        image
+        for file in (*DOCUMENTS, *(ROOT / "manifests").rglob("*.yaml"))
+        for image in re.findall(r"vllm-openai:(v[\d.]+\d)", file.read_text(encoding="utf-8"))
+    }
+    assert len(shown) == 1, shown
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/how-to/demo.md", "docs/reference/embedded-cluster.md"])
+def test_the_go_that_is_asked_for_is_told(document: str) -> None:
+    told = re.findall(r"Go (1\.2[\d.]*\d) or newer", (ROOT / document).read_text(encoding="utf-8"))
+    told += re.findall(
+        r"^\| Go \| (1\.2[\d.]*\d) or newer", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert set(told) == {GO_VERSION}
 
 
 def expanded(path: str) -> Iterator[str]:

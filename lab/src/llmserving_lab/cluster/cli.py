@@ -15,7 +15,7 @@ cluster_app = typer.Typer(
     help="A real Kubernetes on this machine, without containers or downloads of images.\n\n"
     "etcd, API server, controller manager, scheduler, kubelet, containerd and kube-proxy run in namespaces of their "
     "own. Nothing of the host is changed, and `down` leaves no trace. Needs Linux and root; missing "
-    "programs are built or installed on first use (about 8 minutes on 2 cores, seconds after that).",
+    "programs are built or installed on first use (about 9 minutes on 2 cores, seconds after that).",
 )
 
 Name = Annotated[str, typer.Option(help="Clusters of different names run side by side.")]

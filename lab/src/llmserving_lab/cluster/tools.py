@@ -23,6 +23,8 @@ from llmserving_lab.cluster.errors import ClusterError
 from llmserving_lab.cluster.locations import cache_root, repository_root
 from llmserving_lab.cluster.progress import step
 
+GO_VERSION = "1.26.6"
+"""The newest that a module in `tools/` asks for."""
 KUBERNETES_VERSION = "v1.36.3"
 ETCD_VERSION = "v3.6.8"
 CONTAINERD_VERSION = "v2.4.2"
@@ -157,7 +159,8 @@ class Toolchain:
         if shutil.which("go", path=self._environ.get("PATH")) is None:
             raise ClusterError(
                 f"{program.name} {program.version} is not in the cache ({binary.parent}) and cannot be built: "
-                "install Go 1.26 or newer" + (" or set KUBEBUILDER_ASSETS" if program.name in ENVTEST_PROGRAMS else "")
+                f"install Go {GO_VERSION} or newer"
+                + (" or set KUBEBUILDER_ASSETS" if program.name in ENVTEST_PROGRAMS else "")
             )
         with (
             step(f"building {program.name} {program.version}"),
@@ -175,7 +178,7 @@ class Toolchain:
             if finished.returncode != 0:
                 reason = (finished.stderr.strip().splitlines() or ["no output"])[-1]
                 raise ClusterError(
-                    f"{program.name} {program.version} could not be built ({reason}): Go 1.26 or newer and "
+                    f"{program.name} {program.version} could not be built ({reason}): Go {GO_VERSION} or newer and "
                     "the Go module proxy (GOPROXY) are needed when the cache is empty"
                 )
             (Path(scratch) / "sum").write_text(_sha256(output))

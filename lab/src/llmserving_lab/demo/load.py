@@ -1,4 +1,4 @@
-"""The demo's traffic: production arrivals and lengths, cut to the length of the script."""
+"""The demo's traffic, cut to the length of the script: rows of a trace, or lengths drawn from a fit to one."""
 
 from __future__ import annotations
 

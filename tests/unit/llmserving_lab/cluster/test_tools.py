@@ -1,12 +1,13 @@
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from llmserving_lab.cluster.errors import ClusterError
 from llmserving_lab.cluster.locations import repository_root
-from llmserving_lab.cluster.tools import CONTROL_PLANE, KUBERNETES_VERSION, NODE, PROGRAMS, Toolchain
+from llmserving_lab.cluster.tools import CONTROL_PLANE, GO_VERSION, KUBERNETES_VERSION, NODE, PROGRAMS, Toolchain
 
 GO = """\
 #!/bin/sh
@@ -110,3 +111,10 @@ def test_checksum_is_of_the_binary(tmp_path: Path, modules: Path, go: dict[str, 
     binary = Toolchain(tmp_path / "cache", modules, go).find(["pause"])["pause"]
     noted = binary.with_name("pause.sha256").read_text()
     assert noted == hashlib.sha256(binary.read_bytes()).hexdigest()
+
+
+def test_the_go_that_is_asked_for_builds_every_module() -> None:
+    files = repository_root().glob("tools/*/go.mod")
+    wanted = [re.search(r"^go (\S+)$", file.read_text(), re.MULTILINE) for file in files]
+    versions = [tuple(int(part) for part in one[1].split(".")) for one in wanted if one]
+    assert max(versions) == tuple(int(part) for part in GO_VERSION.split("."))
