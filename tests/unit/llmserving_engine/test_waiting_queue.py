@@ -1,5 +1,7 @@
 """The ordered queue behaves as vLLM's own, and offers chosen requests first."""
 
+import gc
+import weakref
 from collections import deque
 from functools import total_ordering
 
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmserving_engine.waiting_queue import OrderedQueue
+from llmserving_engine.waiting_queue import STALE, OrderedQueue, Ranking
 
 
 @total_ordering
@@ -83,3 +85,62 @@ def test_preempted_requests_come_before_the_offered_ones():
     queue.offer(["b"], only=True)
     assert [queue.pop_request().request_id for _ in range(2)] == ["preempted", "b"]
     assert not queue
+
+
+def test_by_priority_the_preempted_come_after_the_offered_ones_but_they_come():
+    queue = OrderedQueue([Request(name) for name in "abc"], is_priority=True)
+    queue.prepend_request(Request("preempted", priority=2))
+    queue.prepend_request(Request("another", priority=1))
+    queue.offer(["b"], only=True)
+    assert [one.request_id for one in queue.offered()] == ["b", "another", "preempted"]
+    assert [queue.pop_request().request_id for _ in range(3)] == ["b", "another", "preempted"]
+    assert not queue
+
+
+@given(
+    st.booleans(),
+    st.booleans(),
+    st.lists(st.integers(0, 12), max_size=6),
+    st.lists(st.tuples(st.sampled_from(["add", "prepend", "remove", "pop"]), st.integers(0, 12)), max_size=40),
+)
+def test_what_is_offered_is_what_can_be_taken_in_the_same_order(is_priority, only, first, steps):
+    queue = OrderedQueue([], is_priority)
+    pool = [Request(f"{number:02d}", priority=number % 3) for number in range(13)]
+    for operation, number in steps:
+        request = pool[number]
+        if operation == "pop":
+            if queue:
+                queue.pop_request()
+        elif operation == "remove" or request not in list(queue):
+            getattr(queue, f"{operation}_request")(request)
+    queue.offer([f"{number:02d}" for number in first], only)
+    offered = list(dict.fromkeys(one.request_id for one in queue.offered()))
+    taken = []
+    while queue:
+        assert queue.peek_request().request_id == offered[len(taken)]
+        taken.append(queue.pop_request().request_id)
+    assert taken == offered
+
+
+def test_requests_that_left_are_let_go_though_the_queue_never_chooses_by_itself():
+    queue = OrderedQueue([], is_priority=True)
+    left = []
+    for number in range(2000):
+        request = Request(f"{number:04d}", priority=number % 3)
+        left.append(weakref.ref(request))
+        queue.add_request(request)
+        queue.offer([request.request_id], only=True)
+        assert queue.pop_request() is request
+    del request
+    gc.collect()
+    assert sum(reference() is not None for reference in left) <= STALE + 2
+
+
+def test_a_request_that_is_passed_over_again_and_again_is_ranked_once():
+    blocked = Request("blocked")
+    live = {"blocked": blocked}
+    ranking = Ranking(live)
+    for _ in range(1000):
+        ranking.push(blocked)
+    assert len(ranking) == 1
+    assert ranking.first() is blocked
