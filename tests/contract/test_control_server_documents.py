@@ -5,6 +5,7 @@ import json
 import socket
 import stat
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,37 @@ def test_a_body_that_is_too_large_is_refused_unread(engine):
     with engine.connect() as client:
         client.sendall(b"PATCH /v1/runtime_config HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
         assert client.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_a_length_of_thousands_of_digits_is_refused_unread(engine):
+    with engine.connect() as client:
+        length = b"9" * 5000
+        client.sendall(b"PATCH /v1/runtime_config HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_a_length_with_leading_zeros_is_that_length(engine):
+    body = json.dumps({"operation_id": 1, "max_num_seqs": 9}).encode()
+    with engine.connect() as client:
+        head = (
+            b"PATCH /v1/runtime_config HTTP/1.1\r\nHost: x\r\nContent-Length: %s\r\n\r\n"
+            % str(len(body)).zfill(300).encode()
+        )
+        client.sendall(head + body)
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_connections_for_which_no_thread_could_be_started_take_no_place(engine, monkeypatch):
+    with monkeypatch.context() as exhausted:
+
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        exhausted.setattr(threading.Thread, "start", start)
+        for _ in range(server.MAX_CONNECTIONS + 1):
+            with engine.connect() as client:
+                assert client.recv(100) == b""
+    assert engine.call("GET", wire.PATH_HEALTH)[0] == 200
 
 
 def test_what_http_itself_refuses_is_answered_in_json_too(engine):

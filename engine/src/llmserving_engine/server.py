@@ -118,7 +118,11 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         if not self._slots.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started: the base class closes the connection
+            self._slots.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve a connection and give its slot back."""
@@ -187,10 +191,13 @@ class _Handler(BaseHTTPRequestHandler):
         if not text.isascii() or not text.isdigit():
             self.close_connection = True
             raise ControlError(400, "Content-Length is not a number", "Content-Length", text, f"0..{MAX_BODY_BYTES}")
-        length = int(text)
-        if length > MAX_BODY_BYTES:
+        digits = text.lstrip("0") or "0"
+        if len(digits) > len(str(MAX_BODY_BYTES)) or int(digits) > MAX_BODY_BYTES:
             self.close_connection = True
-            raise ControlError(413, f"body of {length} bytes, at most {MAX_BODY_BYTES}", "body", length, "smaller")
+            raise ControlError(
+                413, f"the body is too long, at most {MAX_BODY_BYTES} bytes", "body", text[:20], "smaller"
+            )
+        length = int(digits)
         body = self.rfile.read(length)
         if len(body) < length:
             raise ConnectionError("the body ended early")
