@@ -16,6 +16,7 @@ from llmserving_engine.planning.protocol import StepPlan, Track
 from llmserving_engine.telemetry import Outcome, Pairs, RequestRow, StepRow, TelemetrySink
 from llmserving_engine.tracking import Latencies, RequestTracker
 
+_U64_MAX: Final = (1 << 64) - 1
 _OUTCOMES: Final = {"FINISHED_ABORTED": Outcome.ABORTED, "FINISHED_ERROR": Outcome.FAILED}
 
 
@@ -104,7 +105,7 @@ class Reporter:
             step.budget,
             max(0, plan.held),
             oldest_ns,
-            max(0, plan.predicted_ns),
+            min(max(0, plan.predicted_ns), _U64_MAX),  # a step model may predict anything
             step.operation_id,
             plan.trim,
             *histograms(step.latencies),

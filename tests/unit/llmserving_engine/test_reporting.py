@@ -75,6 +75,17 @@ def test_a_step_is_not_lost_when_the_next_is_completed_before_it_was_written() -
     assert rows.order == [101, 102, 1, 103, 2, 3]
 
 
+@pytest.mark.parametrize(("predicted_ns", "written"), [(-5, 0), (7, 7), (10**24, 2**64 - 1)])
+def test_whatever_a_step_model_predicts_fits_its_field(predicted_ns: int, written: int) -> None:
+    rows = Rows()
+    reporter = Reporter(RequestTracker(), rows, kv_blocks=10)
+    odd = step(1)
+    odd.plan.predicted_ns = predicted_ns
+    reporter.completed(odd)
+    reporter.write()
+    assert [row.predicted_ns for row in rows.all if isinstance(row, StepRow)] == [written]
+
+
 def test_what_a_sink_fails_on_is_not_offered_again() -> None:
     class Full(Rows):
         def request(self, row: RequestRow) -> None:
