@@ -11,7 +11,7 @@ from llmserving_engine.runtime import Runtime
 from llmserving_engine.tracking import RequestTracker
 
 _QUIET_NS: Final = 100_000_000
-"""A step that scheduled nothing is reported at most this often."""
+"""A step that scheduled nothing is reported at most this often while it changes nothing in who runs and who waits."""
 
 
 class Measurement:
@@ -30,10 +30,12 @@ class Measurement:
         self._keeper = runtime.control.progress.applied
         self._planner = planner
         self._missed: set[str] = set()  # scheduled, but without output when it was due
+        self._idle: set[str] = set()  # streaming sessions without input
         self._settled: tuple[set[str], int] = set(), 0  # vLLM's set of those who finished, and how many of it were seen
         self._preempted = 0
         self._finished = 0
         self._last_row_ns = 0
+        self._last_counts = 0, 0  # running and waiting of that row
 
     def scheduled(
         self, output: Any, plan: StepPlan, number: int, flags: int, budget: int, operation_id: int, now_ns: int
@@ -108,10 +110,13 @@ class Measurement:
             self.last_completed_ns = now_ns
             self._heartbeat.step(step.duration_ns)
         self.settle_departures(now_ns)
-        if not is_busy and now_ns - self._last_row_ns < _QUIET_NS:
+        counts = step.running, step.waiting
+        is_news = is_busy or self._finished > 0 or counts != self._last_counts
+        if not is_news and now_ns - self._last_row_ns < _QUIET_NS:
             self._preempted += step.preempted
         else:
             step.completed_ns = self._last_row_ns = now_ns
+            self._last_counts = counts
             step.finished, self._finished = self._finished, 0
             self._reporter.completed(step)
         if is_busy and not self._planner.is_plain:
@@ -128,12 +133,16 @@ class Measurement:
         self._reporter.write()
 
     def arrived(self, request: Any, now_ns: int, wall_ns: int) -> Track | None:
-        """A request was added; its track, None for a further chunk of a streaming session."""
+        """A request was added; its track, None for a further input of a streaming session."""
         scheduler, request_id = self._scheduler, request.request_id
         if request_id in scheduler.finished_req_ids and scheduler.requests.get(request_id) is request:
             # a name used again within a step
             self.settle_departures(now_ns)
             self._settled = set(), 0
+        if request_id in self._idle and request_id in scheduler.requests:  # else it was told that no more comes
+            self._idle.remove(request_id)
+            self._goes_on(self.tracker.tracks[request_id])
+            return None
         return self.tracker.arrive(request, now_ns, wall_ns)
 
     def preempted(self, request: Any, computed_tokens: int) -> None:
@@ -146,10 +155,18 @@ class Measurement:
             self._planner.tell(self._planner.law.preempted, track)
 
     def suspended(self, request: Any, computed_tokens: int) -> None:
-        """A streaming session, with so many tokens computed, waits for its next chunk."""
+        """A turn of a streaming session, with so many tokens computed, is over; its next input may be there already."""
         track = self.tracker.tracks.get(request.request_id)
         if track is not None:
             self.ledger.ceased(track, computed_tokens, comes_back=True)
+            if request.status.name == "WAITING_FOR_STREAMING_REQ":
+                self._idle.add(request.request_id)
+            else:
+                self._goes_on(track)
+
+    def _goes_on(self, track: Track) -> None:
+        """A streaming session has input to compute. To a planner it is like one that was preempted: its stream waits."""
+        self._planner.tell(self._planner.law.preempted, track)
 
     def settle_departures(self, now_ns: int) -> None:
         """Take note of the requests in the scheduler's ``finished_req_ids`` that left since the last look."""
@@ -165,6 +182,8 @@ class Measurement:
             if track is None or not track.request.is_finished():  # noted already; its name is used again
                 continue
             tracker.depart(request_id)
+            self._missed.discard(request_id)
+            self._idle.discard(request_id)
             self._finished += 1
             ledger.ceased(track, track.request.num_computed_tokens, comes_back=False)
             for step in self.in_flight:
