@@ -16,6 +16,7 @@ from llmserving_engine.runtime import Gate
 FULL_VERSIONS: Final = ((0, 31), (0, 33))
 CAPS_VERSIONS: Final = ((0, 24), (0, 30))
 _GATE: Final = re.compile(r"if (?:num_running|len\(self\.running\)) (?:>=|==) self\.(\w+):\s*break")
+_SESSIONS: Final = "self.num_waiting_for_streaming_input"
 _SCHEDULERS: Final = {
     "vllm.v1.core.sched.scheduler.Scheduler",
     "vllm.v1.core.sched.async_scheduler.AsyncScheduler",
@@ -28,6 +29,8 @@ class Finding:
 
     contract: Contract
     gate: Gate
+    counts_sessions: bool
+    """Whether the gate counts streaming sessions that wait for input; 0.24 does not."""
 
 
 def check(scheduler: Any, base: type, version: str, unsupported: tuple[str, ...]) -> Finding:
@@ -43,14 +46,17 @@ def check(scheduler: Any, base: type, version: str, unsupported: tuple[str, ...]
     gate = Gate.ACTIVE if release >= FULL_VERSIONS[0] else Gate.RUNNING
     problems = [*_of_version(release, version), *_of_class(base, gate), *_of_values(scheduler, gate)]
     if problems:
-        return Finding(Contract(MODE_OBSERVE, False, "; ".join(problems)), gate)
-    if unsupported:
+        contract = Contract(MODE_OBSERVE, False, "; ".join(problems))
+    elif unsupported:
         reason = f"not tested on real hardware with {', '.join(unsupported)}: advice only"
-        return Finding(Contract(MODE_OBSERVE, True, reason, reason), gate)
-    if release < FULL_VERSIONS[0]:
+        contract = Contract(MODE_OBSERVE, True, reason, reason)
+    elif release < FULL_VERSIONS[0]:
         reason = f"vLLM {version}: bounds alone, full control needs 0.31 to 0.33"
-        return Finding(Contract(MODE_CAPS, True, reason, _shed_hazard(scheduler, release)), gate)
-    return Finding(Contract(MODE_FULL, True, "", _shed_hazard(scheduler, release)), gate)
+        contract = Contract(MODE_CAPS, True, reason, _shed_hazard(scheduler, release))
+    else:
+        contract = Contract(MODE_FULL, True, "", _shed_hazard(scheduler, release))
+    counts_sessions = _SESSIONS in inspect.getsource(base.schedule)  # type: ignore[attr-defined]
+    return Finding(contract, gate, counts_sessions)
 
 
 def _release(version: str) -> tuple[int, int]:
@@ -80,6 +86,8 @@ def _of_class(base: type, gate: Gate) -> Iterator[str]:
             yield f"schedule() has no {text!r}"
     if gate is Gate.ACTIVE and "self.current_step < request.next_decode_eligible_step" not in source:
         yield "schedule() does not obey next_decode_eligible_step"
+    if gate is Gate.ACTIVE and "= self._handle_blocked_waiting_request(request)" not in source:
+        yield "schedule() does not ask _handle_blocked_waiting_request() whom it may admit"
     for method, known in (("schedule", 1), ("update_from_output", 3), ("add_request", 2), ("_preempt_request", 3)):
         parameters = inspect.signature(getattr(base, method)).parameters.values()
         required = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -99,7 +107,16 @@ def _of_values(scheduler: Any, gate: Gate) -> Iterator[str]:
         found = getattr(scheduler, name, None)
         if found != value:
             yield f"scheduler.{name} is {found}, its configuration says {value}"
-    names = ("running", "waiting", "requests", "kv_cache_manager", "finished_req_ids", "block_size")
+    names = (
+        "running",
+        "waiting",
+        "requests",
+        "kv_cache_manager",
+        "finished_req_ids",
+        "block_size",
+        "num_waiting_for_streaming_input",
+        "pause_state",
+    )
     for name in names if gate is Gate.RUNNING else (*names, "current_step"):
         if not hasattr(scheduler, name):
             yield f"scheduler.{name} is missing"

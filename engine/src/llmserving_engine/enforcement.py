@@ -12,6 +12,7 @@ from typing import Any, Final
 from llmserving_engine.batch_ledger import BatchLedger
 from llmserving_engine.bounds import Bounds
 from llmserving_engine.budget import PrefillGuard
+from llmserving_engine.eligibility import Eligibility
 from llmserving_engine.planning.protocol import StepPlan
 from llmserving_engine.runtime import Gate, Runtime
 from llmserving_engine.tracking import RequestTracker
@@ -29,6 +30,7 @@ class Enforcement:
     def __init__(self, scheduler: Any, runtime: Runtime, tracker: RequestTracker, ledger: BatchLedger) -> None:
         self._scheduler = scheduler
         self._gate = runtime.gate
+        self._counts_sessions = runtime.counts_sessions
         self._ceilings = runtime.control.ceilings
         self._decode_tokens = runtime.decode_tokens
         self._quantum = runtime.quantum
@@ -41,6 +43,7 @@ class Enforcement:
         self._largest_item = 0
         self._least_chunk = runtime.quantum.tokens(0, 0)  # where nothing is asked of the prompt that waits
         self._queue: OrderedQueue | None = None
+        self._eligibility = Eligibility(scheduler)
         # of the step being scheduled
         self._cap = 0
         self._parked: list[tuple[Any, int]] = []
@@ -64,6 +67,17 @@ class Enforcement:
 
     # A step
 
+    def attainable(self, bounds: Bounds) -> Bounds:
+        """The bounds, with no more running requests than idle streaming sessions leave slots for."""
+        sessions = self._sessions
+        if not sessions:
+            return bounds
+        return replace(bounds, max_num_seqs=max(1, min(bounds.max_num_seqs, self._boot_gate - sessions)))
+
+    def may_admit(self, request: Any) -> bool:
+        """Whether a waiting request that vLLM finds ready may be admitted in this step."""
+        return self._eligibility.has_adapter_room(request)
+
     def put(self, plan: StepPlan, applied: Bounds) -> int:
         """Make the coming step obey the plan within the bounds.
 
@@ -75,10 +89,8 @@ class Enforcement:
         if plan.running is not None:
             scheduler.running[:] = plan.running
         self._running = running = len(scheduler.running)
-        if self._gate is Gate.RUNNING:
-            scheduler.max_num_running_reqs = max(cap, running)
-        else:
-            scheduler.max_num_active_reqs = cap
+        self._eligibility.begin()
+        self._set_gate(max(cap, running) if self._gate is Gate.RUNNING else cap)
         parked_decodes = self._park(plan.parked) if plan.parked else 0
         if plan.decodes_pause:
             self._pause_decodes()
@@ -149,14 +161,15 @@ class Enforcement:
     def end(self, fallback: Bounds) -> Bounds:
         """Hand the scheduler back as stock vLLM would run; the bounds it is left with.
 
-        The cap stays at the fallback, not at the ceiling. The budget goes to the ceiling: without our guard a smaller
-        one could stop the prefill of an item that may not be split for good.
+        The cap stays at the fallback, not at the ceiling, with room for the streaming sessions that are idle now: nobody
+        moves it any more when they are not. The budget goes to the ceiling: without our guard a smaller one could stop
+        the prefill of an item that may not be split for good.
         """
         self.restore()
         scheduler, left = self._scheduler, self._ceilings
         if self._gate is Gate.ACTIVE:  # the older gate must never be below the number running
             left = replace(left, max_num_seqs=fallback.clamped(left).max_num_seqs)
-            scheduler.max_num_active_reqs = left.max_num_seqs
+            self._set_gate(left.max_num_seqs)
         else:
             setattr(scheduler, self._gate.value, self._boot_gate)
         scheduler.max_num_scheduled_tokens = self._boot_budget
@@ -188,19 +201,26 @@ class Enforcement:
             if request.next_decode_eligible_step < 0:
                 request.next_decode_eligible_step += _AWAY
 
+    @property
+    def _sessions(self) -> int:
+        """Idle streaming sessions, as far as the gate counts them among the running requests."""
+        return self._scheduler.num_waiting_for_streaming_input if self._counts_sessions else 0
+
+    def _set_gate(self, cap: int) -> None:
+        """Let vLLM admit while fewer than this many run."""
+        setattr(self._scheduler, self._gate.value, min(self._boot_gate, cap + self._sessions))
+
     def _next_admission(self) -> Any:
         """The request that the step may admit first; None without a free slot, or when nobody is offered."""
-        scheduler = self._scheduler
-        if len(scheduler.running) >= self._cap:
+        running = len(self._scheduler.running)
+        if running >= self._cap or running + self._sessions >= self._boot_gate:
             return None
-        queue = getattr(scheduler, "kv_holding_waiting", None) or scheduler.waiting
-        try:
-            return queue.peek_request()
-        except IndexError:
-            return None
+        return self._eligibility.first()
 
     def _has_prefilling(self) -> bool:
         """Whether part of a prompt is left to do for a running request that is not parked."""
+        if self._scheduler.pause_state.name == "PAUSED_ALL":
+            return False
         prefilling = self._prefilling
         return len(prefilling) > sum(request.request_id in prefilling for request, _ in self._parked)
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,7 @@ def start_runtime(scheduler: Any) -> Runtime:
     logger.info(
         "llmserving: control %s%s on %s", contract.mode, f" ({contract.reason})" if contract.reason else "", server.path
     )
-    return Runtime(
-        clock=runtime.clock,
-        control=runtime.control,
-        sink=ring,
-        heartbeat=runtime.heartbeat,
-        gate=runtime.gate,
-        quantum=runtime.quantum,
-        decode_tokens=runtime.decode_tokens,
-    )
+    return replace(runtime, sink=ring)
 
 
 def describe(scheduler: Any, sink: TelemetrySink, clock: Any = None) -> Runtime:
@@ -85,6 +78,7 @@ def describe(scheduler: Any, sink: TelemetrySink, clock: Any = None) -> Runtime:
         sink=sink,
         heartbeat=Heartbeat(clock.monotonic_ns()),
         gate=finding.gate,
+        counts_sessions=finding.counts_sessions,
         quantum=Quantum(
             aligned_block=_aligned_block(scheduler),
             decode_tokens=decode_tokens,

@@ -28,6 +28,8 @@ class Runtime:
     sink: TelemetrySink
     heartbeat: Heartbeat
     gate: Gate
+    counts_sessions: bool
+    """Whether the gate counts idle streaming sessions among the running requests: they hold slots."""
     quantum: Quantum
     decode_tokens: int = 1
     """Tokens that one decode takes: 1 + speculative tokens."""

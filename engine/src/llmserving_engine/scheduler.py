@@ -90,6 +90,11 @@ class LiveScheduler:
             self._guarded(self.live.before_removal)
         return super().reset_prefix_cache(*args, **kwargs)  # type: ignore[misc,no-any-return]
 
+    def _handle_blocked_waiting_request(self, request: "Request", *args: Any, **kwargs: Any) -> bool:
+        """Whether to go on with a waiting request that the step has come to (vLLM 0.31 on); False: pass it over."""
+        is_ready: bool = super()._handle_blocked_waiting_request(request, *args, **kwargs)  # type: ignore[misc]
+        return is_ready and (self.live is None or self._guarded(self.live.may_admit, request) is True)
+
     def _preempt_request(self, request: "Request", *args: Any, **kwargs: Any) -> None:
         computed_tokens = request.num_computed_tokens  # vLLM sets it to 0
         super()._preempt_request(request, *args, **kwargs)  # type: ignore[misc]
@@ -103,13 +108,14 @@ class LiveScheduler:
             self._guarded(self.live.suspended, request, computed_tokens)
         return is_over
 
-    def _guarded(self, entry: Callable[..., None], *args: Any) -> None:
+    def _guarded(self, entry: Callable[..., Any], *args: Any) -> Any:
         """The one place where an exception of ours is caught: it ends control, never the engine."""
         try:
-            entry(*args)
+            return entry(*args)
         except Exception as error:
             if self.live is not None:
                 self.live.surrender(entry.__name__, error)
+            return None
 
 
 def live_scheduler_class(base: type, runtime_factory: RuntimeFactory) -> type:

@@ -90,6 +90,10 @@ class StepControl:
         if opened:
             self._opened(f"no prompt token for {PATIENCE_STEPS} steps with room for some: {opened} tokens in this one")
 
+    def may_admit(self, request: Any) -> bool:
+        """Whether a waiting request that vLLM finds ready may be admitted in the step being scheduled."""
+        return bool(self._flags & _OBSERVE_ONLY) or self._enforcement.may_admit(request)
+
     def after_schedule(self, output: Any) -> None:
         """Keep vLLM's ``SchedulerOutput``, to be noted once the device has it."""
         self._scheduled = output, self._now_ns()
@@ -189,7 +193,7 @@ class StepControl:
         return StepView(
             step=self._step,
             now_ns=now_ns,
-            bounds=applied,
+            bounds=self._enforcement.attainable(applied),
             ceilings=self._ceilings,
             targets=self._control.desired.targets,
             running=scheduler.running,
