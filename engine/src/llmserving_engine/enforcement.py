@@ -31,6 +31,7 @@ class Enforcement:
         self._scheduler = scheduler
         self._gate = runtime.gate
         self._counts_sessions = runtime.counts_sessions
+        self._by_priority = runtime.by_priority
         self._ceilings = runtime.control.ceilings
         self._decode_tokens = runtime.decode_tokens
         self._quantum = runtime.quantum
@@ -55,8 +56,7 @@ class Enforcement:
         """From now on plans may say who is admitted first."""
         scheduler = self._scheduler
         if self._queue is None:
-            by_priority = str(getattr(scheduler.policy, "value", "fcfs")) == "priority"
-            self._queue = OrderedQueue(scheduler.waiting, by_priority)
+            self._queue = OrderedQueue(scheduler.waiting, self._by_priority)
             scheduler.waiting = self._queue
 
     def saw_item(self, tokens: int) -> None:

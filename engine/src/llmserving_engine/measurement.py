@@ -18,7 +18,7 @@ class Measurement:
     """Latencies and heartbeat of one scheduler; used by the engine's thread alone."""
 
     def __init__(self, scheduler: Any, runtime: Runtime, planner: PlannerSlot) -> None:
-        self.tracker = RequestTracker()
+        self.tracker = RequestTracker(by_priority=runtime.by_priority)
         self.ledger = BatchLedger(self.tracker.tracks, is_speculative=runtime.decode_tokens > 1)
         self.in_flight: deque[MeasuredStep] = deque()
         self.last_completed_ns = 0

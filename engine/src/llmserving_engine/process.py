@@ -79,6 +79,7 @@ def describe(scheduler: Any, sink: TelemetrySink, clock: Any = None) -> Runtime:
         heartbeat=Heartbeat(clock.monotonic_ns()),
         gate=finding.gate,
         counts_sessions=finding.counts_sessions,
+        by_priority=str(getattr(scheduler.policy, "value", "fcfs")) == "priority",
         quantum=Quantum(
             aligned_block=_aligned_block(scheduler),
             decode_tokens=decode_tokens,

@@ -30,6 +30,8 @@ class Runtime:
     gate: Gate
     counts_sessions: bool
     """Whether the gate counts idle streaming sessions among the running requests: they hold slots."""
+    by_priority: bool
+    """Whether the engine schedules by priority instead of first come, first served."""
     quantum: Quantum
     decode_tokens: int = 1
     """Tokens that one decode takes: 1 + speculative tokens."""

@@ -67,8 +67,9 @@ class GapLog:
 class RequestTracker:
     """Tracks of all requests in the engine; see the module's text for how gaps are counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_priority: bool = False) -> None:
         self.tracks: dict[str, Track] = {}
+        self._by_priority = by_priority  # the engine's policy
         self._last_output_ns = 0  # of the stream
         self._ttft_ns = self._itl_ns = 0  # targets
         self._log = GapLog()
@@ -83,7 +84,8 @@ class RequestTracker:
         if request_id in self.tracks:
             return None
         age_ns = wall_ns - int(request.arrival_time * 1e9)
-        track = Track(request, now_ns - age_ns if 0 <= age_ns <= _MAX_AGE_NS else now_ns, class_of(request))
+        arrival_ns = now_ns - age_ns if 0 <= age_ns <= _MAX_AGE_NS else now_ns
+        track = Track(request, arrival_ns, class_of(request), request.priority if self._by_priority else 0)
         self.tracks[request_id] = track
         if track.request_class is not _BATCH:
             self._waiting.add(track.arrival_ns)

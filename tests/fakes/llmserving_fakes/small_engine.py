@@ -127,7 +127,7 @@ class SmallEngine:
         """Take in those whose time has come."""
         while self.pending and self.pending[0].arrival <= self.now:
             request = self.pending.pop(0)
-            track = Track(request, round(request.arrival * SECOND), request.request_class)
+            track = Track(request, round(request.arrival * SECOND), request.request_class, request.priority)
             self.tracks[request.request_id] = track
             self.waiting[request.request_id] = request
             self.planner.arrived(track)

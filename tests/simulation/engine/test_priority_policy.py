@@ -47,3 +47,26 @@ def test_a_law_that_holds_requests_back_does_not_hold_back_the_preempted(engine,
     assert set(sim.finished) == set(names)
     assert sum(row.preempted for row in sim.rows.steps) > 0
     assert sim.control.document()["prefill_openings"] == 0
+
+
+def first_tokens(sim, priority):
+    """When an ordinary request of twenty got its first token beside a flood of others, on average."""
+    sim.patch(planner={"name": "predictive"}, targets={"ttft_seconds": 1.0, "itl_seconds": 0.05}, lease_seconds=3600)
+    ordinary = [sim.add(500, 20) for _ in range(20)]
+    flood = set()
+    for _ in range(500):
+        if len(flood - sim.finished.keys()) < 8:
+            flood.add(sim.add(500, 20, priority=priority))
+        sim.step()
+    sim.run()
+    assert sim.control.progress.faults == 0
+    return [sim.delivered_ns[name][0] for name in ordinary]
+
+
+def test_a_priority_that_a_client_sends_changes_nothing_where_first_come_is_first_served(engine):
+    assert first_tokens(engine(max_num_seqs=4), priority=-1) == first_tokens(engine(max_num_seqs=4), priority=0)
+
+
+def test_under_the_priority_policy_a_better_priority_goes_first(engine):
+    ranked, plain = (first_tokens(engine(max_num_seqs=4, priority=True), priority=value) for value in (-1, 0))
+    assert sum(ranked) > sum(plain)

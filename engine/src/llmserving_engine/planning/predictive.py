@@ -78,7 +78,7 @@ class Predictive:
         request = track.request
         if track.request_class is not RequestClass.BATCH:
             self._candidates.room_until = track.arrival_ns * 1e-9 + ROOM_SECONDS
-        self._candidates.has_priorities |= request.priority != 0
+        self._candidates.has_priorities |= track.priority != 0
         if track.first_token_ns or track.decoding:
             self._stream.join(request.request_id)
         if track.decoding:
@@ -114,7 +114,7 @@ class Predictive:
         arrival = track.arrival_ns * 1e-9
         is_batch = track.request_class is RequestClass.BATCH
         job = Job(
-            request, 2 * request.priority + is_batch, arrival, request.num_tokens, track,
+            request, 2 * track.priority + is_batch, arrival, request.num_tokens, track,
             resumed=resumed, hurried=not is_batch,
         )  # fmt: skip
         self._jobs[request.request_id] = job

@@ -29,7 +29,6 @@ class RequestView(Protocol):
     """The attributes of vLLM's ``Request`` that a planner may read; it writes none."""
 
     request_id: str
-    priority: int
     num_prompt_tokens: int
     num_computed_tokens: int
     num_output_placeholders: int
@@ -58,6 +57,8 @@ class Track:
     """vLLM's ``Request`` (see ``RequestView``)."""
     arrival_ns: int
     request_class: RequestClass = RequestClass.INTERACTIVE
+    priority: int = 0
+    """The request's own where the engine schedules by priority, else 0: clients may name one that nobody is to obey."""
     first_scheduled_ns: int = 0
     first_token_ns: int = 0
     last_token_ns: int = 0
