@@ -6,7 +6,7 @@ is all it needs as long as nobody is passed over; then a parked request's adapte
 admitted in its place, and once both are served ``schedule()`` fails its own assertion.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -55,6 +55,12 @@ class Eligibility:
         waiting = scheduler.waiting
         offered: Iterable[Any] = waiting.offered() if isinstance(waiting, OrderedQueue) else waiting
         return next((request for request in chain(holding, offered) if self._is_ready(request)), None)
+
+    def ready(self) -> Iterator[Any]:
+        """Those of the whole queue that vLLM could admit, offered or not; no more are looked at than are asked for."""
+        waiting = self._scheduler.waiting
+        everyone: Iterable[Any] = waiting.everyone() if isinstance(waiting, OrderedQueue) else waiting
+        return (request for request in everyone if self._is_ready(request))
 
     def _is_ready(self, request: Any) -> bool:
         status = request.status.name

@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from llmserving_engine.batch_ledger import BatchLedger
 from llmserving_engine.bounds import Bounds
-from llmserving_engine.budget import PrefillGuard
+from llmserving_engine.budget import PATIENCE_STEPS, PrefillGuard
 from llmserving_engine.eligibility import Eligibility
 from llmserving_engine.planning.protocol import StepPlan
 from llmserving_engine.runtime import Gate, Runtime
 from llmserving_engine.tracking import RequestTracker
 from llmserving_engine.waiting_queue import OrderedQueue
+from llmserving_engine.withholding import CHUNK, Withholding
 
 _PARKED_STEP: Final = 1 << 60
 _AWAY: Final = 1 << 60
@@ -45,11 +46,19 @@ class Enforcement:
         self._least_chunk = runtime.quantum.tokens(0, 0)  # where nothing is asked of the prompt that waits
         self._queue: OrderedQueue | None = None
         self._eligibility = Eligibility(scheduler)
+        self._withholding = Withholding(scheduler, tracker.tracks)
+        self.has_deadlines = False
+        """The planner lets all requests that it holds back go by a deadline of its own."""
+        self._without_prefill = 0  # the last so many steps
         # of the step being scheduled
+        self._now_ns = 0
         self._cap = 0
         self._parked: list[tuple[Any, int]] = []
         self._served: list[Any] | None = None  # while the decodes pause
         self._running = 0
+        self._offers_all = True
+        self.is_set_aside = False
+        """The plan was: it kept back all prompt tokens for too long."""
         self._has_chunk = False
 
     def order_waiting(self) -> None:
@@ -68,23 +77,29 @@ class Enforcement:
     # A step
 
     def attainable(self, bounds: Bounds) -> Bounds:
-        """The bounds, with no more running requests than idle streaming sessions leave slots for."""
-        sessions = self._sessions
-        if not sessions:
-            return bounds
-        return replace(bounds, max_num_seqs=max(1, min(bounds.max_num_seqs, self._boot_gate - sessions)))
+        """What a planner may plan with: the bounds, less the slots of idle streaming sessions.
+
+        Where they leave the budget no room for a prompt at all, it is shown some now and then: the guard gives it.
+        """
+        seqs = max(1, min(bounds.max_num_seqs, self._boot_gate - self._sessions))
+        tokens = bounds.max_num_batched_tokens
+        if self._without_prefill >= PATIENCE_STEPS:
+            decodes = (len(self._scheduler.running) - len(self._prefilling)) * self._decode_tokens
+            tokens = min(self._ceilings.max_num_batched_tokens, max(tokens, decodes + self._least_chunk))
+        return Bounds(seqs, tokens)
 
     def may_admit(self, request: Any) -> bool:
         """Whether a waiting request that vLLM finds ready may be admitted in this step."""
         return self._eligibility.has_adapter_room(request)
 
-    def put(self, plan: StepPlan, applied: Bounds) -> int:
+    def put(self, plan: StepPlan, applied: Bounds, now_ns: int) -> int:
         """Make the coming step obey the plan within the bounds.
 
         Returns:
             The step's token budget if it was opened so that prefill goes on at last, else 0.
         """
         scheduler = self._scheduler
+        self._now_ns = now_ns
         self._cap = cap = max(1, min(plan.max_num_seqs, applied.max_num_seqs))
         if plan.running is not None:
             scheduler.running[:] = plan.running
@@ -97,6 +112,7 @@ class Enforcement:
             parked_decodes = running - len(self._prefilling)
         if self._queue is not None:
             self._queue.offer(plan.waiting_first, plan.only_listed)
+        self._offers_all = not plan.only_listed and not plan.parked
         decodes = max(0, running - len(self._prefilling) - parked_decodes) * self._decode_tokens
         wanted = min(plan.token_budget, applied.max_num_batched_tokens)
         quantum = self._least_chunk
@@ -106,6 +122,11 @@ class Enforcement:
             quantum = self._quantum.tokens(self._largest_item, _prompt_left(head))
             possible = head is not None or self._has_prefilling()
             wanted, opened = self._guard.grant(wanted, decodes, quantum, possible)
+            self.is_set_aside = not possible and self._withholding.is_due(now_ns) and not plan.decodes_pause
+            if self.is_set_aside:
+                head = self._offer_all(plan)
+                quantum = max(CHUNK, self._quantum.tokens(self._largest_item, _prompt_left(head)))
+                wanted, opened = min(self._ceilings.max_num_batched_tokens, decodes + quantum), True
         scheduler.max_num_scheduled_tokens = min(wanted, self._boot_budget)
         if plan.chunk_tokens:
             self._has_chunk = True
@@ -122,12 +143,18 @@ class Enforcement:
         Returns:
             Whether it computes none although there was work for it.
         """
+        self._without_prefill = 0 if prefill_tokens else self._without_prefill + 1
         if prefill_tokens:
+            if self.is_set_aside:
+                self._withholding.goes_on()
+            else:
+                self._withholding.ended()
             if not self._guard.is_calm:
                 self._guard.progressed(True, prefill_tokens)
             return False
         head = self._next_admission()
         if head is None and not self._has_prefilling():
+            self._look_for_withheld()
             return False
         scheduler = self._scheduler
         prompt = _prompt_left(head)
@@ -138,6 +165,7 @@ class Enforcement:
 
     def restore(self) -> None:
         """Undo what holds for one step only."""
+        self.is_set_aside = False
         if self._served is not None:
             self._resume_decodes(self._served)
         if self._parked:
@@ -185,6 +213,26 @@ class Enforcement:
             request.next_decode_eligible_step = _PARKED_STEP
         return sum(track.decoding for track in named)
 
+    def _offer_all(self, plan: StepPlan) -> Any:
+        """Offer the step all prompt tokens that the plan keeps back; the first request that it may admit, if any."""
+        prefilling = self._prefilling
+        for request, eligible in self._parked:
+            if request.request_id in prefilling:
+                request.next_decode_eligible_step = eligible
+        self._parked = [entry for entry in self._parked if entry[0].request_id not in prefilling]
+        if self._queue is not None:
+            self._queue.offer(plan.waiting_first, only=False)
+        return self._next_admission()
+
+    def _look_for_withheld(self) -> None:
+        """The step computed no prompt token and was offered none: is that the plan's doing?"""
+        if self._offers_all or self.has_deadlines or self._scheduler.pause_state:
+            self._withholding.ended()
+            return
+        parked = [request for request, _ in self._parked if request.request_id in self._prefilling]
+        waiting = self._eligibility.ready() if self._has_slot() else ()
+        self._withholding.saw(parked, waiting, self._now_ns)
+
     def _pause_decodes(self) -> None:
         """Let the step pass over all decodes, without touching each of them: for all but the others it is not their turn yet."""
         parked = {id(request) for request, _ in self._parked}
@@ -210,12 +258,14 @@ class Enforcement:
         """Let vLLM admit while fewer than this many run."""
         setattr(self._scheduler, self._gate.value, min(self._boot_gate, cap + self._sessions))
 
+    def _has_slot(self) -> bool:
+        """Whether vLLM may admit one more."""
+        running = len(self._scheduler.running)
+        return running < self._cap and running + self._sessions < self._boot_gate
+
     def _next_admission(self) -> Any:
         """The request that the step may admit first; None without a free slot, or when nobody is offered."""
-        running = len(self._scheduler.running)
-        if running >= self._cap or running + self._sessions >= self._boot_gate:
-            return None
-        return self._eligibility.first()
+        return self._eligibility.first() if self._has_slot() else None
 
     def _has_prefilling(self) -> bool:
         """Whether part of a prompt is left to do for a running request that is not parked."""

@@ -86,8 +86,12 @@ class StepControl:
             if self._is_stuck(now_ns):
                 self._plan = StepPlan(applied.max_num_seqs, applied.max_num_batched_tokens)
                 self._opened(f"planner {self.planner.law.name!r} let nobody run for a second, its plan is set aside")
-        opened = self._enforcement.put(self._plan, applied)
-        if opened:
+        opened = self._enforcement.put(self._plan, applied, now_ns)
+        if self._enforcement.is_set_aside:
+            self._opened(
+                f"planner {self.planner.law.name!r} kept all prompts back for 10 s: {opened} tokens in this one"
+            )
+        elif opened:
             self._opened(f"no prompt token for {PATIENCE_STEPS} steps with room for some: {opened} tokens in this one")
 
     def may_admit(self, request: Any) -> bool:
@@ -166,6 +170,7 @@ class StepControl:
         tracker = self.measurement.tracker
         tracker.set_targets(desired.targets)
         planner.refresh(tracker.tracks)
+        self._enforcement.has_deadlines = "hold_seconds" in control.planner.parameters
         if planner.law.orders_waiting:
             self._enforcement.order_waiting()
         applied = self._keeper.advance(desired, now_ns, self._step)

@@ -152,10 +152,18 @@ class OrderedQueue:
         for request_id in reversed(self._lead):
             if request_id in requests:
                 yield requests[request_id]
-        if ranking is not None:
-            yield from self._front_ranking if self._only_lead else ranking
-        elif not self._only_lead:
-            yield from requests.values()
+        if not self._only_lead:
+            yield from self.everyone()
+        elif ranking is not None:
+            yield from self._front_ranking
+
+    def everyone(self) -> Iterator[Any]:
+        """All that wait, in the queue's own order; some may come twice. No more are looked at than are asked for."""
+        if self._ranking is not None:
+            yield from self._ranking
+            return
+        yield from reversed(self._front.values())
+        yield from self._requests.values()
 
     def _next(self) -> Any | None:
         requests, ranking = self._requests, self._ranking
