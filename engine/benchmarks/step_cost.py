@@ -73,15 +73,16 @@ class Stopwatch:
         guarded = cls._guarded  # type: ignore[attr-defined]
         beside = {"arrived": self.arrivals, "on_device": self.on_device}
 
-        def timed(scheduler: Any, entry: Any, *args: Any) -> None:
+        def timed(scheduler: Any, entry: Any, *args: Any) -> Any:
             before = self._now()
             began = self._now()
-            guarded(scheduler, entry, *args)
+            result = guarded(scheduler, entry, *args)
             spent = self._now() - began - (began - before)  # less what reading the clock takes
             if entry.__name__ in beside:
                 beside[entry.__name__].append(spent)
             else:
                 self.of_step += spent
+            return result
 
         cls._guarded = timed  # type: ignore[attr-defined]
 

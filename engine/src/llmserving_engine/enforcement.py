@@ -81,7 +81,9 @@ class Enforcement:
 
         Where they leave the budget no room for a prompt at all, it is shown some now and then: the guard gives it.
         """
-        seqs = max(1, min(bounds.max_num_seqs, self._boot_gate - self._sessions))
+        if self._without_prefill < PATIENCE_STEPS and not self._sessions:
+            return bounds
+        seqs = max(1, min(bounds.max_num_seqs, self._ceilings.max_num_seqs - self._sessions))
         tokens = bounds.max_num_batched_tokens
         if self._without_prefill >= PATIENCE_STEPS:
             decodes = (len(self._scheduler.running) - len(self._prefilling)) * self._decode_tokens
@@ -256,12 +258,12 @@ class Enforcement:
 
     def _set_gate(self, cap: int) -> None:
         """Let vLLM admit while fewer than this many run."""
-        setattr(self._scheduler, self._gate.value, min(self._boot_gate, cap + self._sessions))
+        setattr(self._scheduler, self._gate.value, min(self._ceilings.max_num_seqs, cap + self._sessions))
 
     def _has_slot(self) -> bool:
         """Whether vLLM may admit one more."""
         running = len(self._scheduler.running)
-        return running < self._cap and running + self._sessions < self._boot_gate
+        return running < self._cap and running + self._sessions < self._ceilings.max_num_seqs
 
     def _next_admission(self) -> Any:
         """The request that the step may admit first; None without a free slot, or when nobody is offered."""

@@ -93,7 +93,9 @@ class LiveScheduler:
     def _handle_blocked_waiting_request(self, request: "Request", *args: Any, **kwargs: Any) -> bool:
         """Whether to go on with a waiting request that the step has come to (vLLM 0.31 on); False: pass it over."""
         is_ready: bool = super()._handle_blocked_waiting_request(request, *args, **kwargs)  # type: ignore[misc]
-        return is_ready and (self.live is None or self._guarded(self.live.may_admit, request) is True)
+        if not is_ready or self.live is None or not (self.lora_config and request.lora_request):  # type: ignore[attr-defined]
+            return is_ready
+        return self._guarded(self.live.may_admit, request) is True
 
     def _preempt_request(self, request: "Request", *args: Any, **kwargs: Any) -> None:
         computed_tokens = request.num_computed_tokens  # vLLM sets it to 0

@@ -83,3 +83,20 @@ def test_the_next_input_of_a_session_is_computed_at_once(engine, planner):
         sim.step()
     assert sim.control.document()["prefill_openings"] == 0
     assert sim.control.progress.faults == 0
+
+
+def test_a_start_up_limit_on_active_requests_is_where_bounds_start_not_where_they_end(engine):
+    def with_few_active(scheduler):
+        scheduler.scheduler_config.max_num_active_seqs = 2
+        scheduler.max_num_active_reqs = 2
+
+    sim = engine(max_num_seqs=8, prepare=with_few_active)
+    for _ in range(10):
+        sim.add(32, 50)
+    for _ in range(3):
+        sim.step()
+    assert len(sim.scheduler.running) == 2
+    sim.patch(max_num_seqs=6)
+    for _ in range(3):
+        sim.step()
+    assert len(sim.scheduler.running) == 6
