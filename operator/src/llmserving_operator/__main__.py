@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from llmserving_operator.agents import AgentPoller
 from llmserving_operator.errors import KubeError, OperatorError, PartEndedError
-from llmserving_operator.handlers import WatchedCluster, build_kopf_settings, build_registry
+from llmserving_operator.handlers import SURVEYED, WatchedCluster, build_kopf_settings, build_registry
 from llmserving_operator.health import serve_health
 from llmserving_operator.kube.client import Kube
 from llmserving_operator.kube.connection import Connection, find_connection
@@ -24,6 +24,7 @@ from llmserving_operator.logs import configure_logging
 from llmserving_operator.metrics import Metrics
 from llmserving_operator.reconcile import Key, Reconciler
 from llmserving_operator.settings import Settings, read_settings
+from llmserving_operator.survey import Surveyor
 from llmserving_operator.workqueue import Backoff, WorkQueue
 
 CRD_RETRY_SECONDS = 2.0
@@ -70,9 +71,13 @@ class Operator:
                 jitter=random.random,
                 on_error=partial(report_failure, reconciler),
             )
+            surveyor = Surveyor(self._kube, self.cluster, SURVEYED, self._settings.namespaces)
             try:
                 async with asyncio.TaskGroup() as group:
-                    parts = [group.create_task(queue.run()), group.create_task(poller.run(queue.add))]
+                    parts = [
+                        group.create_task(part)
+                        for part in (queue.run(), poller.run(queue.add), surveyor.run(queue.add))
+                    ]
 
                     def halt() -> None:
                         stop.set()  # kopf took over the signals, and waits for whatever waits for the flag

@@ -3,6 +3,7 @@
 OperatorError
 ├── SettingsError          the process cannot start
 ├── PartEndedError         the watches, the queue or the poller ended; the process must begin anew
+├── GoneError              the resource is not there any more; a watch has missed its deletion
 ├── RefusedError           a valid resource that cannot be served; becomes a condition
 └── KubeError              a call to the API server failed
     ├── NotFoundError      there is no such object
@@ -21,6 +22,18 @@ class SettingsError(OperatorError):
 
 class PartEndedError(OperatorError):
     """The watches, the queue or the poller ended, for example because the CRD was deleted."""
+
+
+class GoneError(OperatorError):
+    """A resource that the watches show is not there.
+
+    Attributes:
+        uid: of the resource.
+    """
+
+    def __init__(self, uid: str) -> None:
+        super().__init__(f"the LLMServing with uid {uid} is gone")
+        self.uid = uid
 
 
 class RefusedError(OperatorError):

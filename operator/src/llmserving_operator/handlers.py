@@ -35,19 +35,28 @@ OURS: Final = f"{names.LABEL_MANAGED_BY}={names.FIELD_MANAGER}"
 """Only labelled objects are watched: the rest of the cluster stays out of memory."""
 
 
+SURVEYED: Final = ((names.KIND, ""), *((kind, OURS) for *_, kind in CHILD_RESOURCES), ("Pod", OURS))
+"""All that is watched: kinds, and the labels by which."""
+
+
 class WatchedCluster:
-    """The watched objects, read from kopf's indexes."""
+    """The watched objects, read from kopf's indexes, without those known to be gone.
+
+    Where a watch can no longer be resumed (410), kopf lists anew: it meets what is new, and keeps in its indexes what
+    was deleted meanwhile.
+    """
 
     def __init__(self) -> None:
         self._indexes: dict[str, Any] = {}
+        self._gone: set[str] = set()
 
     def fill_from(self, indexes: dict[str, Any]) -> None:
         """Take over kopf's indexes, which stay up to date by themselves."""
         self._indexes = indexes
 
     def resource(self, key: Key) -> Manifest | None:
-        """A resource."""
-        return next(iter(self._read("llmservings", key)), None)
+        """A resource; the newest where one of the same name was deleted and the watch did not say so."""
+        return max(reversed(self._read("llmservings", key)), key=_created, default=None)
 
     def children(self, key: Key) -> Iterable[Manifest]:
         """Labelled objects of a resource, pods aside."""
@@ -59,8 +68,26 @@ class WatchedCluster:
         """Labelled pods of a resource."""
         return self._read("pods", key)
 
+    def drop(self, uid: str) -> None:
+        """An object is gone; its uid never comes back."""
+        self._gone.add(uid)
+
+    def uids(self) -> dict[str, Key]:
+        """Of all objects in the indexes, those known to be gone among them; and of which resource each is."""
+        return {
+            body["metadata"]["uid"]: key
+            for index in self._indexes.values()
+            for key in list(index)
+            for body in index.get(key, ())
+        }
+
+    def replace_gone(self, uids: Iterable[str]) -> set[str]:
+        """These and no others are gone; those of which something else was thought before."""
+        before, self._gone = self._gone, set(uids)
+        return before ^ self._gone
+
     def _read(self, index: str, key: Key) -> list[Manifest]:
-        return list(self._indexes[index].get(key, ()))
+        return [body for body in self._indexes[index].get(key, ()) if body["metadata"]["uid"] not in self._gone]
 
 
 def build_registry(
@@ -127,6 +154,10 @@ def _watch(
         name = name_of(body=body, **kwargs)
         if name:
             enqueue((namespace, name))
+
+
+def _created(resource: Manifest) -> str:
+    return str(resource["metadata"].get("creationTimestamp", ""))
 
 
 def _own_name(name: str, **_: Any) -> str | None:

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 import structlog
 from pydantic import ValidationError
 
+from llmserving_api import names
 from llmserving_api.conditions import ConditionReason
 from llmserving_api.v1alpha1 import LLMServingSpec, LLMServingStatus
 from llmserving_operator.agents import AgentPoller
@@ -15,7 +16,7 @@ from llmserving_operator.apply import Applier
 from llmserving_operator.children.identity import ChildKey, Identity, Manifest, child_key
 from llmserving_operator.conditions import Verdict
 from llmserving_operator.delivery import DeliveryLog
-from llmserving_operator.errors import KubeError, NotFoundError, RefusedError
+from llmserving_operator.errors import ConflictError, GoneError, KubeError, NotFoundError, RefusedError
 from llmserving_operator.events import build_event, events_between
 from llmserving_operator.kube.client import Kube
 from llmserving_operator.metrics import Metrics
@@ -57,6 +58,9 @@ class Cluster(Protocol):
 
     def pods(self, key: Key) -> Iterable[Manifest]:
         """Labelled pods of a resource."""
+
+    def drop(self, uid: str) -> None:
+        """An object is gone; its uid never comes back."""
 
 
 class _Memory:
@@ -110,6 +114,13 @@ class Reconciler:
         Raises:
             KubeError: the API server did not do what was asked and may do it later.
         """
+        try:
+            return await self._pass(key)
+        except GoneError as gone:
+            self._cluster.drop(gone.uid)
+            return 0.0  # there may be another of the same name
+
+    async def _pass(self, key: Key) -> float | None:
         resource = self._cluster.resource(key)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             self._forget(key)
@@ -118,6 +129,10 @@ class Reconciler:
         memory = self._recall(key, owner, resource)
         with self._metrics.seconds.labels("observe").time():
             observation = await self._observe(key, owner, memory)
+        if any(child not in observation.children for child in named_children(owner)):
+            await self._confirm(
+                owner
+            )  # the watch may have missed its deletion, and it would be given children for ever
         try:
             spec = read_spec(resource)
         except RefusedError as error:
@@ -153,6 +168,17 @@ class Reconciler:
             LEAVING_RETRY_SECONDS if observation.leaving else REFRESH_SECONDS,
             LAG_SECONDS if memory.deliveries.pending else REFRESH_SECONDS,
         )
+
+    async def _confirm(self, owner: Identity) -> None:
+        """Ask the API server whether there is this very resource.
+
+        Raises:
+            GoneError: there is not.
+        """
+        found = await self._kube.get(owner.namespace, ChildKey(names.KIND, owner.name))
+        if found is None or found["metadata"]["uid"] != owner.uid:
+            log.info("the resource is gone", namespace=owner.namespace, name=owner.name, uid=owner.uid)
+            raise GoneError(owner.uid)
 
     def count_failure(self) -> None:
         """A pass raised."""
@@ -221,8 +247,9 @@ class Reconciler:
             return wait
         try:
             await self._kube.apply_status(owner.namespace, owner.name, owner.uid, status.manifest())
-        except NotFoundError:  # deleted meanwhile
-            return None
+        except (NotFoundError, ConflictError):  # deleted meanwhile, and perhaps made anew
+            await self._confirm(owner)
+            raise
         before, memory.status = memory.status, status
         memory.written_at = self._monotonic()
         for event in events_between(before.conditions, status.conditions):

@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import ApiClient, Configuration
 
+from llmserving_fakes import api_server as fakes
 from llmserving_operator.children.identity import ChildKey, Identity
 from llmserving_operator.children.service import build_service
 from llmserving_operator.errors import ConflictError, KubeError, NotFoundError, RejectedError
@@ -135,3 +136,13 @@ async def test_no_answer_is_an_error_of_ours(owner: Identity) -> None:
     async with ApiClient(Configuration(host="http://127.0.0.1:1")) as client:
         with pytest.raises(KubeError, match=r"PATCH Service prod/chat: no answer from the API server"):
             await Kube(client).apply(build_service(owner, by_uid=True))
+
+
+async def test_uids_are_those_of_every_page(owner: Identity) -> None:
+    server = fakes.ApiServer()
+    server.page = 2
+    for number in range(5):
+        server.put("pods", {"metadata": {"namespace": f"n{number % 2}", "name": f"p{number}", "uid": f"u{number}"}})
+    async with server.running() as address, ApiClient(Configuration(host=address)) as client:
+        assert await Kube(client).uids("Pod", None, "a=b") == {"u0", "u1", "u2", "u3", "u4"}
+        assert await Kube(client).uids("Pod", "n1") == {"u1", "u3"}

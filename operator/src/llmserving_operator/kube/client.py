@@ -35,6 +35,9 @@ ANNOTATION_ATTEMPT: Final = f"{names.GROUP}/policy-attempt"
 APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
 JSON: Final = "application/json"
+METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+PAGE: Final = 500
+"""Objects of one answer to a list."""
 
 
 class Kube:
@@ -88,6 +91,27 @@ class Kube:
             return await self._call("GET", namespace, key)
         except NotFoundError:
             return None
+
+    async def uids(self, kind: str, namespace: str | None, selector: str = "") -> set[str]:
+        """Uids of the objects there are of a kind, in one namespace or (None) in all; only metadata is read.
+
+        Args:
+            kind: of the objects.
+            namespace: where.
+            selector: of labels; all objects when empty.
+        """
+        path, plural = PATHS[kind]
+        url = f"{path}/namespaces/{namespace}/{plural}" if namespace else f"{path}/{plural}"
+        query = {"limit": str(PAGE), **({"labelSelector": selector} if selector else {})}
+        what = f"{kind} in {namespace or 'all namespaces'}"
+        found: set[str] = set()
+        while True:
+            page = await self._request("GET", url, what, accept=METADATA, query=query)
+            found |= {item["metadata"]["uid"] for item in page["items"]}
+            following = page["metadata"].get("continue")
+            if not following:
+                return found
+            query = {**query, "continue": following}
 
     async def delete(self, namespace: str, key: ChildKey, uid: str) -> None:
         """Delete this very object; one that is gone is well."""
@@ -147,13 +171,14 @@ class Kube:
         *,
         body: Manifest | None = None,
         content_type: str = JSON,
+        accept: str = JSON,
         query: Mapping[str, str] | None = None,
     ) -> Manifest:
         request = await self._client.param_serialize(
             method,
             path,
             query_params=list((query or {}).items()),
-            header_params={"Accept": JSON, "Content-Type": content_type},
+            header_params={"Accept": accept, "Content-Type": content_type},
             body=body,
             auth_settings=["BearerToken"],
         )

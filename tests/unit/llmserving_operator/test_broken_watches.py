@@ -1,0 +1,109 @@
+"""The whole operator with the real kopf, against an API server that loses deletions between two watches."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from kubernetes.aio.client import Configuration
+from prometheus_client import CollectorRegistry
+
+from llmserving_api import names
+from llmserving_fakes.api_server import ApiServer
+from llmserving_operator import survey
+from llmserving_operator.__main__ import Operator
+from llmserving_operator.kube.client import Kube
+from llmserving_operator.kube.connection import Connection
+from llmserving_operator.settings import Settings
+
+PATIENCE_SECONDS = 60.0
+CHILDREN = 7
+KEY = ("prod", "chat")
+
+
+def resource(uid: str, created: str, spec: dict[str, Any]) -> dict[str, Any]:
+    meta = {"name": "chat", "namespace": "prod", "uid": uid, "generation": 1, "creationTimestamp": created}
+    return {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": meta, "spec": spec}
+
+
+def pod() -> dict[str, Any]:
+    labels = {names.LABEL_RESOURCE: "chat", names.LABEL_MANAGED_BY: names.FIELD_MANAGER}
+    owner = {"kind": "ReplicaSet", "name": "rs", "uid": "rs", "controller": True}
+    meta = {"name": "chat-a", "namespace": "prod", "uid": "uid-pod", "labels": labels, "ownerReferences": [owner]}
+    status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": status}
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def server(make_spec: Callable[..., Any]) -> ApiServer:
+    found = ApiServer()
+    spec = make_spec().model_dump(mode="json", by_alias=True, exclude_none=True)
+    found.put("llmservings", resource("uid-old", "2026-01-01T00:00:00Z", spec))
+    return found
+
+
+@asynccontextmanager
+async def operating(server: ApiServer) -> AsyncIterator[Operator]:
+    """An operator that has made its children."""
+    async with server.running() as address:
+        connection = Connection(Configuration(host=address))
+        async with connection.client() as client:
+            operator = Operator(Settings(agent_image="a:1", namespaces=("prod",)), Kube(client), CollectorRegistry())
+            running = asyncio.create_task(operator.run(asyncio.Event(), connection))
+            try:
+                await until(lambda: "status" in server.objects["llmservings", *KEY])
+                await until(lambda: len(list(operator.cluster.children(KEY))) == CHILDREN)
+                yield operator
+                assert not running.done()
+            finally:
+                running.cancel()  # when told to stop, kopf waits 5 s for the server's tasks in the same loop
+                await asyncio.wait({running}, timeout=PATIENCE_SECONDS)
+
+
+async def test_a_resource_whose_deletion_was_missed_is_given_no_children(server: ApiServer) -> None:
+    async with operating(server) as operator:
+        server.delete("llmservings", *KEY, told=False)
+        server.cut("llmservings")
+        server.applied.clear()
+        server.collect_garbage()
+
+        await until(lambda: operator.cluster.resource(KEY) is None)
+        await until(lambda: not list(operator.cluster.children(KEY)))
+        assert server.applied == []
+        assert server.objects == {}
+
+
+async def test_a_resource_made_anew_is_served_and_its_predecessor_is_not(server: ApiServer) -> None:
+    async with operating(server) as operator:
+        spec = server.objects["llmservings", *KEY]["spec"]
+        server.delete("llmservings", *KEY, told=False)
+        server.put("llmservings", resource("uid-new", "2026-01-02T00:00:00Z", spec), told=False)
+        server.cut("llmservings")
+        server.collect_garbage()
+
+        await until(lambda: len({plural for plural, uid in server.applied if uid == "uid-new"}) == CHILDREN)
+        found = operator.cluster.resource(KEY)
+        assert found is not None
+        assert found["metadata"]["uid"] == "uid-new"
+        server.collect_garbage()
+        assert len(server.objects) == 1 + CHILDREN
+
+
+async def test_a_pod_whose_deletion_was_missed_is_counted_no_longer(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(survey, "SURVEY_SECONDS", 0.2)
+    server.put("pods", pod())
+    async with operating(server):
+        await until(lambda: server.objects["llmservings", *KEY]["status"]["readyReplicas"] == 1)
+        server.delete("pods", "prod", "chat-a", told=False)
+        server.cut("pods")
+
+        await until(lambda: server.objects["llmservings", *KEY]["status"]["readyReplicas"] == 0)
