@@ -9,11 +9,13 @@ from prometheus_client.registry import Collector
 
 from llmserving_agent.engine import Engine
 from llmserving_agent.loop import AgentLoop
+from llmserving_agent.report import latency_window
 from llmserving_agent.signals.attainment import SLACounts, shifted
 from llmserving_agent.totals import CLASS_NAMES, Buckets
 from llmserving_api import series
 from llmserving_api.control import Bounds, ContractMode
 from llmserving_api.latency import Counts, quantile_seconds
+from llmserving_api.misses import LatencyName, judge
 from llmserving_api.policy import AskedLimits, Limits, Mode, Policy, Target
 from llmserving_api.telemetry import RequestClass
 
@@ -50,8 +52,17 @@ class LoopCollector(Collector):
         yield from _counts(engines)
         yield from _state(engines, now)
         observed, attained, by_class = [], [], []
+        misses: list[Sample] = []
+        allowed: list[Sample] = []
         for labels, engine in engines:
             counts = engine.measured.sla.total
+            if policy is not None:
+                window = latency_window(engine.measured, self._loop.front_end.seconds, policy.sla.window_seconds, now)
+                for metric, target in _targets(policy):
+                    judged = judge(window, metric, target.target_seconds)
+                    tail = (*labels, metric, str(target.percentile))
+                    misses.append((tail, judged.misses))
+                    allowed.append((tail, judged.allowed(target.percentile)))
             observed += [((*labels, *tail), value) for tail, value in _observed(counts, policy, self._loop)]
             arrived = counts.requests + engine.measured.overdue_waiting(now)
             if arrived:
@@ -61,6 +72,8 @@ class LoopCollector(Collector):
             if batch is not None:
                 by_class.append(((*labels, CLASS_NAMES[RequestClass.BATCH]), batch))
         yield _gauge(series.LATENCY_OBSERVED, observed)
+        yield _gauge(series.MISSES, misses)
+        yield _gauge(series.MISSES_ALLOWED, allowed)
         yield _gauge(series.ATTAINMENT, attained)
         yield _gauge(series.CLASS_ATTAINMENT, by_class)
 
@@ -86,9 +99,13 @@ def _histogram(definition: series.Series, samples: Iterable[tuple[tuple[str, ...
     return family
 
 
-def _targets(policy: Policy) -> list[tuple[str, Target]]:
+def _targets(policy: Policy) -> list[tuple[LatencyName, Target]]:
     sla = policy.sla
-    named = (("ttft", sla.time_to_first_token), ("itl", sla.inter_token_latency), ("e2e", sla.end_to_end_latency))
+    named: tuple[tuple[LatencyName, Target | None], ...] = (
+        ("ttft", sla.time_to_first_token),
+        ("itl", sla.inter_token_latency),
+        ("e2e", sla.end_to_end_latency),
+    )
     return [(name, target) for name, target in named if target is not None]
 
 
@@ -194,7 +211,7 @@ def _state(engines: Sequence[tuple[tuple[str, ...], Engine]], now: float) -> Ite
 
 def _observed(counts: SLACounts, policy: Policy | None, loop: AgentLoop) -> Iterator[tuple[tuple[str, str], float]]:
     share = loop.front_end.seconds
-    wanted = {} if policy is None else {name: target.percentile for name, target in _targets(policy)}
+    wanted: dict[str, int] = {} if policy is None else {name: target.percentile for name, target in _targets(policy)}
     histograms: dict[str, Counts] = {
         "ttft": shifted(counts.ttft, share),
         "itl": counts.itl,

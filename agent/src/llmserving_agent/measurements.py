@@ -17,6 +17,7 @@ from llmserving_agent.signals.smoothing import Ewma
 from llmserving_agent.signals.step_cost import StepCost
 from llmserving_agent.totals import EngineTotals
 from llmserving_api.control import RuntimeConfig
+from llmserving_api.policy import Target
 from llmserving_api.telemetry import MoreRecord, Pairs, RequestClass, RequestRecord, StepFlag, StepRecord
 
 MAX_STEPS = 2000
@@ -70,9 +71,9 @@ class Measurements:
                 self._left += 1
                 self._lengths.add(record)
                 verdict = verdict_on(record, self.judge_by)
-                self._sla_of(record.request_class).add_request(record, verdict)
+                self._sla_of(record.request_class).add_request(record, verdict, self.judge_by.ttft)
                 if record.request_class != RequestClass.BATCH:
-                    self._lately.add_request(record, verdict)
+                    self._lately.add_request(record, verdict, self.judge_by.ttft)
                 if self._counts(record.finished_ns):
                     self.totals.add_result(record.request_class, verdict)
                     self.totals.relegated += bool(record.relegated)
@@ -124,9 +125,12 @@ class Measurements:
 
         Requests that the old one held went down with it, without a record of their own: each is a failure.
         """
-        if self.last_step is not None:
-            lost = self.running(None) + self.last_step.waiting
-            self.sla.add_failed(lost, now)
+        step = self.last_step
+        if step is not None:
+            running = self.running(None)
+            started = min(running, step.decode_requests + _counted(step.first_tokens))
+            lost = running + step.waiting
+            self.sla.add_failed(lost, lost - started, now)
             self.totals.add_result(RequestClass.INTERACTIVE, "failed", lost)
         self.last_step = None
         self._epoch.restart()
@@ -180,14 +184,21 @@ class Measurements:
 
     def overdue_waiting(self, now: float) -> int:
         """Requests waiting for longer than the TTFT target, also when the engine has stopped stepping; none of batch."""
-        step, target = self.last_step, self.judge_by.ttft
+        return self._overdue(self.judge_by.ttft, 0 if self.last_step is None else self.last_step.overdue_waiting, now)
+
+    def overdue_e2e(self, now: float) -> int:
+        """Requests waiting for longer than the end-to-end target: one, where only the oldest's age is known."""
+        return self._overdue(self.judge_by.e2e, 0, now)
+
+    def _overdue(self, target: Target | None, counted: int, now: float) -> int:
+        step = self.last_step
         if step is None or target is None or step.waiting == 0 or step.oldest_waiting_ns == 0:
             return 0
         since = now - step.completed_ns / 1e9
         if since > target.target_seconds:
             return step.waiting
         oldest_is_late = step.oldest_waiting_ns / 1e9 + since > target.target_seconds
-        return max(step.overdue_waiting, int(oldest_is_late))
+        return max(counted, int(oldest_is_late))
 
     @property
     def is_feasible(self) -> bool | None:

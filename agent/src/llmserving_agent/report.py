@@ -5,8 +5,11 @@ from importlib.metadata import version
 
 from llmserving_agent.engine import Engine, Taken
 from llmserving_agent.loop import AgentLoop, Noted
-from llmserving_agent.signals.attainment import SLACounts, shifted
+from llmserving_agent.measurements import Measurements
+from llmserving_agent.signals.attainment import shifted
 from llmserving_api.control import Bounds
+from llmserving_api.misses import merge_windows
+from llmserving_api.policy import Policy
 from llmserving_api.status import AgentStatus, DecisionRecord, EngineStatus, GPUSource, LatencyWindow
 
 AGENT_VERSION = version("llmserving-agent")
@@ -42,35 +45,42 @@ def build_status(loop: AgentLoop, now: float, wall_time: float) -> AgentStatus:
         mode=None if policy is None else policy.mode,
         law=None if policy is None else policy.law,
         engines=engines,
-        latency=_latency(loop, now) if policy is not None else None,
+        latency=None if policy is None else _latency(loop, policy, now),
         front_end_seconds=loop.front_end.seconds,
         gpu=GPUSource(source=loop.gpu.source, reason=loop.gpu.reason, devices=loop.gpu.devices),
         decisions=tuple(_record(noted.taken, noted.wall_time) for noted in loop.history),
     )
 
 
-def total_counts(loop: AgentLoop) -> SLACounts:
-    """The SLA window of the pod: that of all its ranks."""
-    total = SLACounts()
-    for engine in loop.engines.values():
-        total.add(engine.measured.sla.total)
-    return total
+def latency_window(measured: Measurements, share: float, seconds: float, now: float) -> LatencyWindow:
+    """What one engine's requests met within the SLA window, at the pod's HTTP boundary.
 
-
-def _latency(loop: AgentLoop, now: float) -> LatencyWindow:
-    total = total_counts(loop)
-    share = loop.front_end.seconds
-    policy = loop.policy.policy
+    Args:
+        measured: of the engine.
+        share: The front end's, in seconds.
+        seconds: Length of the window.
+        now: The loop's time.
+    """
+    counts = measured.sla.total
     return LatencyWindow(
-        window_seconds=policy.sla.window_seconds if policy is not None else 0.0,
-        ttft=shifted(total.ttft, share),
-        itl=dict(total.itl),
-        e2e=shifted(total.e2e, share),
-        requests=total.requests,
-        good=total.good,
-        failed=total.failed,
-        overdue_waiting=sum(engine.measured.overdue_waiting(now) for engine in loop.engines.values()),
+        window_seconds=seconds,
+        ttft=shifted(counts.ttft, share),
+        itl=dict(counts.itl),
+        e2e=shifted(counts.e2e, share),
+        requests=counts.requests,
+        good=counts.good,
+        failed=counts.failed,
+        failed_unstarted=counts.failed_unstarted,
+        failed_late=counts.failed_late,
+        overdue_waiting=measured.overdue_waiting(now),
+        overdue_e2e=measured.overdue_e2e(now),
     )
+
+
+def _latency(loop: AgentLoop, policy: Policy, now: float) -> LatencyWindow:
+    share, seconds = loop.front_end.seconds, policy.sla.window_seconds
+    windows = [latency_window(engine.measured, share, seconds, now) for engine in loop.engines.values()]
+    return merge_windows(windows or [LatencyWindow(window_seconds=seconds)])
 
 
 def _engine(engine: Engine, now: float, wall_time: float) -> EngineStatus:

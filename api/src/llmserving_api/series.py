@@ -28,6 +28,20 @@ LATENCY_OBSERVED: Final = Series(
     "Observed latency over the SLA window at a percentile; labels: metric, percentile (50, 95, 99 and the target's).",
     (*_ENGINE, "metric", "percentile"),
 )
+MISSES: Final = Series(
+    "llmserving_agent_sla_misses",
+    "gauge",
+    "Requests (ttft, e2e) or gaps (itl) of the SLA window that missed the target, failed and overdue ones among them; "
+    "labels: metric, percentile.",
+    (*_ENGINE, "metric", "percentile"),
+)
+MISSES_ALLOWED: Final = Series(
+    "llmserving_agent_sla_misses_allowed",
+    "gauge",
+    "How many may miss it: 100 less the percentile, in percent of those that count. Where the sum over all engines of "
+    "the misses is above that of these, SLAMet is False.",
+    (*_ENGINE, "metric", "percentile"),
+)
 ATTAINMENT: Final = Series(
     "llmserving_agent_attainment_ratio",
     "gauge",

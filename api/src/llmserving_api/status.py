@@ -30,8 +30,14 @@ class LatencyWindow(_Answer):
     good: int = 0
     failed: int = 0
     """Among ``requests``: the engine failed them; each is a miss of every target."""
+    failed_unstarted: int | None = None
+    """Among ``failed``: before their first token, so that ``ttft`` lacks them; null: all of them, from an earlier agent."""
+    failed_late: int = 0
+    """Among ``failed``: after a first token beyond its target, which is a miss in ``ttft`` already."""
     overdue_waiting: int = 0
-    """Waiting now for longer than the TTFT target: each counts as a miss."""
+    """Waiting now for longer than the TTFT target: each counts as a miss of it."""
+    overdue_e2e: int = 0
+    """Waiting now for longer than the end-to-end target: each counts as a miss of it."""
 
 
 class DecisionRecord(_Answer):

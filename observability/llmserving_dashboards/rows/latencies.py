@@ -5,13 +5,13 @@ from typing import Any, Final
 from llmserving_api import series
 from llmserving_dashboards import vllm_series as vllm
 from llmserving_dashboards.panels import Line, plot
-from llmserving_dashboards.promql import quantile, select
+from llmserving_dashboards.promql import quantile, ratio, select
 
 TARGET: Final = "target"
 
 
 def panels() -> list[Any]:
-    """A plot for each latency, then attainment."""
+    """A plot for each latency, then attainment and the misses that percentiles allow."""
     return [
         _latency("ttft", "Time to first token", vllm.TIME_TO_FIRST_TOKEN),
         _latency("itl", "Inter-token latency", vllm.INTER_TOKEN_LATENCY),
@@ -27,7 +27,18 @@ def panels() -> list[Any]:
             ],
             most=1,
         ),
+        plot(
+            "Misses of those allowed",
+            "Requests, or gaps, of the SLA window that missed a target, over those that its percentile allows, all engines "
+            "together: above 1, SLAMet is False. Failed requests and those that wait for too long are among them.",
+            "percentunit",
+            [Line(ratio(_sum(series.MISSES), _sum(series.MISSES_ALLOWED)), "{{metric}} p{{percentile}}")],
+        ),
     ]
+
+
+def _sum(definition: series.Series) -> str:
+    return f"sum by (metric, percentile) ({select(definition)})"
 
 
 def _latency(metric: str, words: str, histogram: series.Series) -> Any:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmserving_api.control import Bounds
-from llmserving_api.latency import Counts, bucket_of, merge, value_seconds
+from llmserving_api.latency import Counts, value_seconds
+from llmserving_api.misses import LatencyName, judge, merge_windows
 from llmserving_api.status import AgentStatus, DecisionRecord, LatencyWindow
 from llmserving_api.status import EngineStatus as AgentEngineStatus
 from llmserving_api.v1alpha1.fields import duration_seconds
@@ -19,15 +20,10 @@ MESSAGE_LENGTH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Latencies of the SLA window over all pods."""
+    """What the agents of all pods measured."""
 
-    ttft: Counts
-    itl: Counts
-    e2e: Counts
-    requests: int
-    good: int
-    overdue: int
-    """Requests waiting now for longer than the TTFT target: misses already."""
+    window: LatencyWindow
+    """Of the SLA, over all pods."""
     busy: bool
     """Something is running or waiting now."""
 
@@ -35,53 +31,46 @@ class Measured:
 def measure(agents: Iterable[AgentStatus]) -> Measured:
     """Merge what the agents measured."""
     known = list(agents)
-    windows = [agent.latency for agent in known if agent.latency is not None]
     return Measured(
-        ttft=merge(window.ttft for window in windows),
-        itl=merge(window.itl for window in windows),
-        e2e=merge(window.e2e for window in windows),
-        requests=_total(windows, "requests"),
-        good=_total(windows, "good"),
-        overdue=_total(windows, "overdue_waiting"),
+        window=merge_windows(agent.latency for agent in known if agent.latency is not None),
         busy=any(engine.running or engine.waiting for agent in known for engine in agent.engines),
     )
 
 
-def judge(sla: SLA, measured: Measured) -> SLAStatus:
+def judge_targets(sla: SLA, window: LatencyWindow) -> SLAStatus:
     """Targets beside what is observed; a target without data is neither met nor missed."""
-    arrived = measured.requests + measured.overdue
+    arrived = window.requests + max(window.overdue_waiting, window.overdue_e2e)
     return SLAStatus(
-        time_to_first_token=_judge(sla.time_to_first_token, measured.ttft, measured.overdue),
-        inter_token_latency=_judge(sla.inter_token_latency, measured.itl, 0),
-        end_to_end_latency=_judge(sla.end_to_end_latency, measured.e2e, measured.overdue),
-        attainment=f"{100 * measured.good / arrived:.1f}%" if arrived else None,
+        time_to_first_token=_judge(sla.time_to_first_token, window, "ttft"),
+        inter_token_latency=_judge(sla.inter_token_latency, window, "itl"),
+        end_to_end_latency=_judge(sla.end_to_end_latency, window, "e2e"),
+        attainment=f"{100 * window.good / arrived:.1f}%" if arrived else None,
     )
 
 
-def _judge(target: LatencyTarget | None, counts: Counts, overdue: int) -> TargetStatus | None:
-    """At most (100 - percentile) % may exceed the target; overdue requests exceed it whatever they will take."""
+def _judge(target: LatencyTarget | None, window: LatencyWindow, metric: LatencyName) -> TargetStatus | None:
     if target is None:
         return None
-    total = sum(counts.values()) + overdue
-    if total == 0:
-        return TargetStatus(target=target.target)
     limit = duration_seconds(target.target)
-    above = overdue + sum(count for bucket, count in counts.items() if bucket > bucket_of(limit))
-    rank = max(1, math.ceil(target.percentile * total / 100))
-    return TargetStatus(
-        observed=_at_rank(counts, rank) or f">{target.target}",
-        target=target.target,
-        met=above * 100 <= (100 - target.percentile) * total,
-    )
+    judged = judge(window, metric, limit)
+    met = judged.is_met(target.percentile)
+    if met is None:
+        return TargetStatus(target=target.target)
+    seconds = _at_rank(getattr(window, metric), max(1, math.ceil(target.percentile * judged.total / 100)))
+    if met:  # a bucket is as wide as 4 %: what it stands for may lie beyond a target within it
+        observed = format_duration(limit if seconds is None else min(seconds, limit))
+    else:  # the one at the rank still waits, or failed
+        observed = f">{target.target}" if seconds is None or seconds <= limit else format_duration(seconds)
+    return TargetStatus(observed=observed, target=target.target, met=met)
 
 
-def _at_rank(counts: Counts, rank: int) -> str | None:
-    """The latency of the ``rank``-th fastest; None when it is one of those still waiting."""
+def _at_rank(counts: Counts, rank: int) -> float | None:
+    """The latency of the ``rank``-th fastest in seconds; None when it is one of those that have none."""
     seen = 0
     for bucket in sorted(counts):
         seen += counts[bucket]
         if seen >= rank:
-            return format_duration(value_seconds(bucket))
+            return value_seconds(bucket)
     return None
 
 
@@ -168,7 +157,3 @@ def _bounds(bounds: Bounds | None) -> BoundsStatus | None:
     if bounds is None:
         return None
     return BoundsStatus(max_num_seqs=bounds.max_num_seqs, max_num_batched_tokens=bounds.max_num_batched_tokens)
-
-
-def _total(windows: Iterable[LatencyWindow], field: str) -> int:
-    return sum(getattr(window, field) for window in windows)

@@ -9,7 +9,7 @@ from llmserving_api.status import AgentStatus
 from llmserving_api.v1alpha1 import LLMServingSpec, LLMServingStatus
 from llmserving_api.v1alpha1.status import BatchingStatus
 from llmserving_operator import verdicts
-from llmserving_operator.aggregate import bounds_range, decisions, engine_statuses, history, judge, measure
+from llmserving_operator.aggregate import bounds_range, decisions, engine_statuses, history, judge_targets, measure
 from llmserving_operator.children.identity import ChildKey, Identity, selector
 from llmserving_operator.children.service import service_url
 from llmserving_operator.conditions import Verdict, derive_ready, set_conditions
@@ -74,7 +74,7 @@ def build_status(
     """
     agents = hear_agents(observation)
     measured = measure(agents.running.values())
-    sla = judge(spec.sla, measured)
+    sla = judge_targets(spec.sla, measured.window)
     deployment = observation.children.get(ChildKey("Deployment", owner.name))
     found = {
         ConditionType.ACCEPTED: accepted,
@@ -87,7 +87,7 @@ def build_status(
         found |= {
             ConditionType.AGENTS_CONNECTED: verdicts.judge_agents(agents.serving, agents.silent),
             ConditionType.TUNING_ACTIVE: verdicts.judge_tuning(spec, owner.generation, agents.serving, agents.silent),
-            ConditionType.SLA_MET: verdicts.judge_sla(spec.sla, sla, measured.requests, measured.busy),
+            ConditionType.SLA_MET: verdicts.judge_sla(spec.sla, sla, measured.window.requests, measured.busy),
             ConditionType.SLA_FEASIBLE: verdicts.judge_feasible(agents.serving),
             ConditionType.SATURATED: verdicts.judge_saturated(agents.serving),
             ConditionType.GPU_TELEMETRY_AVAILABLE: verdicts.judge_gpu(agents.serving),

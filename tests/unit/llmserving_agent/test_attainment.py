@@ -60,6 +60,16 @@ def test_aborts_are_left_out_and_failures_are_misses() -> None:
     assert sum(window.total.e2e.values()) == 2
 
 
+def test_failures_are_told_apart_by_their_first_token() -> None:
+    window = SLAWindow()
+    for seconds in (0.0, 0.5, 9.0):
+        one = request(outcome=Outcome.FAILED, ttft_seconds=seconds)
+        window.add_request(one, verdict_on(one, TARGETS), TARGETS.ttft)
+    window.add_failed(5, 2, 0.0)
+    total = window.total
+    assert (total.failed, total.failed_unstarted, total.failed_late) == (8, 3, 1)
+
+
 def test_what_is_older_than_the_window_is_forgotten() -> None:
     window = SLAWindow(30.0)
     for second in range(100):

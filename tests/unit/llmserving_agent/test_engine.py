@@ -300,6 +300,18 @@ def test_a_jammed_engines_waiting_requests_become_overdue_with_time() -> None:
     assert engine.measured.overdue_waiting(2.2) == 7
 
 
+def test_waiting_is_held_against_the_end_to_end_target_by_itself() -> None:
+    engine = adopted()
+    sla = Targets(
+        time_to_first_token=Target(percentile=95, target_seconds=2.0),
+        end_to_end_latency=Target(percentile=95, target_seconds=60.0),
+    )
+    engine.judge(policy(sla=sla), NO_SHARE)
+    sense(engine, step_record(0.1, waiting=7, overdue_waiting=7, oldest_waiting_ns=10**9), now=0.1)
+    assert (engine.measured.overdue_waiting(5.0), engine.measured.overdue_e2e(5.0)) == (7, 0)
+    assert (engine.measured.overdue_e2e(60.0), engine.measured.overdue_e2e(61.0)) == (1, 7)
+
+
 def test_batch_requests_are_measured_apart_and_move_nothing() -> None:
     engine = adopted()
     engine.judge(policy(), NO_SHARE)

@@ -176,6 +176,8 @@ async def test_series_carry_what_the_loop_knows(client: httpx.AsyncClient, world
     assert value(series.TELEMETRY_DROPPED, **engine) == 3
     assert value(series.REQUESTS, result="good", **engine) == 1
     assert value(series.REQUESTS, result="failed", **engine) == 0
+    assert value(series.MISSES, metric="itl", percentile="90", **engine) == 10
+    assert value(series.MISSES_ALLOWED, metric="itl", percentile="90", **engine) == 10
     assert value(series.ATTAINMENT, **engine) == 1
     assert value(series.CLASS_ATTAINMENT, **{"class": "interactive"}, **engine) == 1
     assert value(series.CLASS_ATTAINMENT, **{"class": "batch"}, **engine) == 0

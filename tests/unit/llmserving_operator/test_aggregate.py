@@ -9,6 +9,7 @@ from llmserving_api.control import Bounds
 from llmserving_api.latency import bucket_of
 from llmserving_api.status import AgentStatus, DecisionRecord, EngineStatus, GPUSource, LatencyWindow
 from llmserving_api.v1alpha1.spec import SLA
+from llmserving_api.v1alpha1.status import SLAStatus
 from llmserving_operator.aggregate import (
     MAX_ENGINES,
     bounds_range,
@@ -16,7 +17,7 @@ from llmserving_operator.aggregate import (
     engine_statuses,
     format_duration,
     history,
-    judge,
+    judge_targets,
     measure,
 )
 
@@ -35,6 +36,10 @@ def agent(**latency: Any) -> AgentStatus:
         latency=LatencyWindow(window_seconds=300, **latency),
         gpu=GPUSource(source="none"),
     )
+
+
+def judged(sla: SLA, *agents: AgentStatus) -> SLAStatus:
+    return judge_targets(sla, measure(agents).window)
 
 
 def counts(*seconds: float) -> dict[int, int]:
@@ -59,19 +64,84 @@ def counts(*seconds: float) -> dict[int, int]:
 def test_a_target_holds_while_its_share_stays_within_the_budget(
     seconds: list[float], overdue: int, met: bool | None, observed: str | None
 ) -> None:
-    status = judge(TTFT, measure([agent(ttft=counts(*seconds), overdue_waiting=overdue)])).time_to_first_token
+    status = judged(TTFT, agent(ttft=counts(*seconds), overdue_waiting=overdue)).time_to_first_token
 
     assert status is not None
     assert (status.met, status.observed, status.target) == (met, observed, "2s")
 
 
 def test_attainment_counts_those_that_wait_too_long_as_misses() -> None:
-    assert judge(TTFT, measure([agent(requests=90, good=90, overdue_waiting=10)])).attainment == "90.0%"
-    assert judge(TTFT, measure([agent()])).attainment is None
+    assert judged(TTFT, agent(requests=90, good=90, overdue_waiting=10)).attainment == "90.0%"
+    assert judged(TTFT, agent()).attainment is None
+
+
+EVERY = SLA.model_validate(
+    {
+        "timeToFirstToken": {"target": "2s", "percentile": 90},
+        "interTokenLatency": {"target": "50ms"},
+        "endToEndLatency": {"target": "60s"},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "latency",
+    [
+        {"failed_unstarted": 20},  # beside the first tokens, gaps and ends of others
+        {"failed_unstarted": 0},  # their own first tokens are among those counted
+        {"failed_unstarted": 10, "failed_late": 1},
+        {},  # an agent that does not tell
+    ],
+)
+def test_what_the_engine_failed_misses_every_target(latency: dict[str, Any]) -> None:
+    others: dict[str, Any] = {"ttft": counts(*[0.2] * 80), "itl": counts(*[0.01] * 80), "e2e": counts(*[3.0] * 80)}
+    status = judged(EVERY, agent(requests=100, good=80, failed=20, **others, **latency))
+
+    for target in (status.time_to_first_token, status.inter_token_latency, status.end_to_end_latency):
+        assert target is not None
+        assert (target.met, target.observed) == (False, f">{target.target}")
+
+
+def test_where_every_request_fails_targets_are_missed() -> None:
+    status = judged(TTFT, agent(requests=500, failed=500, failed_unstarted=500))
+
+    assert status.time_to_first_token is not None
+    assert status.time_to_first_token.met is False
+
+
+def test_a_request_that_failed_after_its_first_token_counts_once() -> None:
+    """Ten of a hundred: within a budget of 10 %, were the five late ones not counted twice or among more requests."""
+    late = counts(*[0.2] * 95, *[5.0] * 5)
+    status = judged(EVERY, agent(requests=100, failed=10, failed_unstarted=0, failed_late=5, ttft=late))
+
+    assert status.time_to_first_token is not None
+    assert status.time_to_first_token.met is True
+    status = judged(EVERY, agent(requests=100, failed=11, failed_unstarted=0, failed_late=5, ttft=late))
+    assert status.time_to_first_token is not None
+    assert status.time_to_first_token.met is False
+
+
+def test_waiting_for_longer_than_one_target_is_no_miss_of_another() -> None:
+    window: dict[str, Any] = {"ttft": counts(*[0.5] * 1000), "e2e": counts(*[8.0] * 100), "overdue_waiting": 10}
+    status = judged(EVERY, agent(**window)).end_to_end_latency
+    jammed = judged(EVERY, agent(**window, overdue_e2e=10)).end_to_end_latency
+
+    assert status is not None
+    assert jammed is not None
+    assert (status.met, jammed.met) == (True, False)
+
+
+def test_a_target_that_is_met_is_not_shown_as_exceeded() -> None:
+    """The bucket that holds 58 ms stands for 59 ms."""
+    sla = SLA.model_validate({"interTokenLatency": {"target": "58ms"}})
+    status = judged(sla, agent(itl=counts(*[0.058] * 100))).inter_token_latency
+
+    assert status is not None
+    assert (status.met, status.observed) == (True, "58ms")
 
 
 def test_targets_that_are_not_asked_for_are_not_shown() -> None:
-    status = judge(TTFT, measure([agent(itl=counts(0.01))]))
+    status = judged(TTFT, agent(itl=counts(0.01)))
 
     assert status.inter_token_latency is None
 
@@ -82,10 +152,10 @@ latencies = st.lists(st.sampled_from([0.01, 0.1, 1.0, 1.9, 2.5, 30.0]), max_size
 @given(st.lists(latencies, max_size=5))
 def test_many_pods_are_judged_as_one_pod_with_all_their_requests(pods: list[list[float]]) -> None:
     """Counts are added; a percentile of percentiles would differ."""
-    apart = measure([agent(ttft=counts(*pod)) for pod in pods])
-    together = measure([agent(ttft=counts(*[second for pod in pods for second in pod]))])
+    apart = [agent(ttft=counts(*pod)) for pod in pods]
+    together = agent(ttft=counts(*[second for pod in pods for second in pod]))
 
-    assert judge(TTFT, apart) == judge(TTFT, together)
+    assert judged(TTFT, *apart) == judged(TTFT, together)
 
 
 @pytest.mark.parametrize(

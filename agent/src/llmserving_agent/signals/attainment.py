@@ -71,6 +71,8 @@ class SLACounts:
         good: Requests that met every target.
         missed: Finished requests that did not.
         failed: Requests the engine failed; each is a miss.
+        failed_unstarted: Those among them without a first token.
+        failed_late: Those among them whose first token came beyond its target.
         aborted: Requests the client gave up; left out of every share.
     """
 
@@ -80,6 +82,8 @@ class SLACounts:
     good: int = 0
     missed: int = 0
     failed: int = 0
+    failed_unstarted: int = 0
+    failed_late: int = 0
     aborted: int = 0
 
     @property
@@ -104,6 +108,8 @@ class SLACounts:
         self.good += sign * other.good
         self.missed += sign * other.missed
         self.failed += sign * other.failed
+        self.failed_unstarted += sign * other.failed_unstarted
+        self.failed_late += sign * other.failed_late
         self.aborted += sign * other.aborted
 
 
@@ -130,21 +136,27 @@ class SLAWindow:
                 mine[bucket] = mine.get(bucket, 0) + count
                 total[bucket] = total.get(bucket, 0) + count
 
-    def add_request(self, record: RequestRecord, verdict: Verdict) -> None:
-        """Count one request that left."""
+    def add_request(self, record: RequestRecord, verdict: Verdict, ttft: Target | None = None) -> None:
+        """Count one request that left; ``ttft`` is the target that its first token was held against."""
         slot = self._slot(record.finished_ns / 1e9)
         if record.outcome is Outcome.FINISHED:
             bucket = bucket_of(record.e2e_seconds)
             for counts in (slot.e2e, self.total.e2e):
                 counts[bucket] = counts.get(bucket, 0) + 1
+        unstarted = record.ttft_seconds <= 0
+        late = not unstarted and ttft is not None and record.ttft_seconds > ttft.target_seconds
         for span in (slot, self.total):
             setattr(span, verdict, getattr(span, verdict) + 1)
+            if verdict == "failed":
+                span.failed_unstarted += unstarted
+                span.failed_late += late
 
-    def add_failed(self, count: int, at: float) -> None:
-        """Count requests that went down with their engine at ``at`` (seconds)."""
+    def add_failed(self, count: int, unstarted: int, at: float) -> None:
+        """Count requests, some without a first token, that went down with their engine at ``at`` (seconds)."""
         if count:
-            self._slot(at).failed += count
-            self.total.failed += count
+            for span in (self._slot(at), self.total):
+                span.failed += count
+                span.failed_unstarted += unstarted
 
     def advance(self, now: float) -> None:
         """Forget what has left the window and fold old seconds into minutes."""
