@@ -1,6 +1,7 @@
 """What to do for a resource: pure, from what is wanted and what is there to steps and a verdict."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from llmserving_api import names
@@ -81,7 +82,7 @@ def make_plan(owner: Identity, spec: LLMServingSpec, observation: Observation, s
     except RefusedError as refusal:
         return Plan(stages=(), update_pending=False, refusal=refusal)
     document = policy_text(build_policy(owner, spec))
-    revision = choose_revision(owner, spec, newest(observation.revisions), rendered)
+    revision = choose_revision(owner, spec, observation.revisions, rendered)
     prerequisites = [
         build_service_account(owner),
         build_policy_config_map(owner, document),
@@ -119,13 +120,20 @@ def named_children(owner: Identity) -> tuple[ChildKey, ...]:
     )
 
 
-def choose_revision(owner: Identity, spec: LLMServingSpec, current: Revision | None, rendered: Manifest) -> Revision:
-    """The remembered template, or a new one where the user's restart-relevant fields changed."""
-    if current is None or current.spec_digest != spec_digest(spec):
+def choose_revision(
+    owner: Identity, spec: LLMServingSpec, remembered: Sequence[Revision], rendered: Manifest
+) -> Revision:
+    """The remembered template, or a new one where the user's restart-relevant fields changed.
+
+    Several are remembered while the API server refuses a Deployment: an edit that is taken back finds the template that
+    still runs, which becomes the newest again.
+    """
+    current = newest(remembered)
+    known = newest([one for one in remembered if one.spec_digest == spec_digest(spec)])
+    rolls = spec.rollout.sidecar_upgrade == "Rolling"
+    if current is None or known is None or (rolls and known.template != rendered):
         return next_revision(owner, spec, rendered, current)
-    if spec.rollout.sidecar_upgrade == "Rolling" and current.template != rendered:
-        return next_revision(owner, spec, rendered, current)
-    return current
+    return known if known == current else replace(known, number=current.number + 1)
 
 
 def all_bear_uid(revision: Revision, observation: Observation) -> bool:

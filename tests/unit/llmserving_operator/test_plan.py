@@ -156,6 +156,24 @@ def test_going_back_to_an_earlier_spec_makes_it_the_newest_revision(
     assert revision["revision"] == 3
 
 
+def test_taking_a_refused_edit_back_under_a_newer_operator_restarts_nothing(
+    owner: Identity, settings: Settings, make_spec: MakeSpec, make_observation: MakeObservation
+) -> None:
+    """The API server refused the edit's Deployment, so the revision before it was not deleted."""
+    first = make_plan(owner, make_spec(), make_observation(), settings, now=0.0)
+    newer = settings.model_copy(update={"agent_image": "llmserving/agent:2"})
+    refused = make_plan(owner, make_spec(**RESTARTING_EDITS[0]), after(first, make_observation), newer, now=1.0)
+    written = {key: body for key, body in applied(refused).items() if key.kind == "ControllerRevision"}
+    seen = make_observation(children=as_stored({**applied(first), **written}))
+    taken_back = make_plan(owner, make_spec(), seen, newer, now=2.0)
+
+    assert template(taken_back) == template(first)
+    assert taken_back.update_pending
+    (revision,) = [manifest for key, manifest in applied(taken_back).items() if key.kind == "ControllerRevision"]
+    assert revision["revision"] == 3
+    assert [step.key for step in taken_back.stages[-1] if isinstance(step, Delete)] == list(written)
+
+
 def test_a_newer_agent_waits_for_the_next_restart(
     owner: Identity, settings: Settings, make_spec: MakeSpec, make_observation: MakeObservation
 ) -> None:
