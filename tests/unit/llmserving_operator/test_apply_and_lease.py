@@ -11,6 +11,7 @@ from llmserving_operator.apply import RESYNC_SECONDS, Applier
 from llmserving_operator.children.identity import ChildKey, Identity, Manifest, child_key
 from llmserving_operator.children.service import build_service
 from llmserving_operator.errors import ConflictError, KubeError, NotFoundError, RejectedError
+from llmserving_operator.kube.client import TIMEOUT_SECONDS
 from llmserving_operator.kube.lease import DURATION_SECONDS, Lease, lead
 from llmserving_operator.observe import Observation
 from llmserving_operator.plan import Apply, Delete, Deliver
@@ -234,6 +235,32 @@ class TestLease:
                     stopped.append(loop.time())
 
             loop.call_later(20, kube.failing.update, {"get Lease": KubeError("no answer")})
+            return await lead(self.lease(kube, "one"), work, loop.time, lambda: None)
+
+        assert in_virtual_time(scenario()) is False
+        assert 20 < stopped[0] < 20 + DURATION_SECONDS
+
+    @pytest.mark.parametrize("call", ["get", "replace"])
+    def test_a_call_that_hangs_does_not_keep_a_lost_leader_at_work(
+        self, call: str, kube: FakeKube, in_virtual_time: InVirtualTime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The API server's address swallows requests: each takes until its own timeout, later than others take over."""
+        stopped: list[float] = []
+
+        async def scenario() -> bool:
+            loop = asyncio.get_running_loop()
+
+            async def work() -> None:
+                try:
+                    await asyncio.sleep(1000)
+                finally:
+                    stopped.append(loop.time())
+
+            async def hang(*_: Any) -> None:
+                await asyncio.sleep(TIMEOUT_SECONDS)
+                raise KubeError("no answer")
+
+            loop.call_later(20, monkeypatch.setattr, kube, call, hang)
             return await lead(self.lease(kube, "one"), work, loop.time, lambda: None)
 
         assert in_virtual_time(scenario()) is False

@@ -6,6 +6,7 @@ to the protocol of client-go: a lease that has not changed for its duration, by 
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -131,12 +132,14 @@ async def lead(
 
 
 async def _keep(lease: Lease, monotonic: Callable[[], float]) -> None:
-    """Renew until that has not worked for too long."""
+    """Renew until that has not worked for too long; an attempt that hangs ends with it."""
     renewed = monotonic()
-    while monotonic() - renewed < RENEW_DEADLINE_SECONDS:
-        await asyncio.sleep(RETRY_SECONDS)
-        if await _attempt(lease):
-            renewed = monotonic()
+    while (left := renewed + RENEW_DEADLINE_SECONDS - monotonic()) > 0:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await asyncio.sleep(RETRY_SECONDS)
+                if await _attempt(lease):
+                    renewed = monotonic()
 
 
 async def _attempt(lease: Lease) -> bool:
