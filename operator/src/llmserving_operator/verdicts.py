@@ -109,7 +109,7 @@ def judge_tuning(
         if obstacle is not None:
             return Verdict(obstacle.status, obstacle.reason, f"pod {pod}: {obstacle.message}")
     late = sorted(pod for pod, agent in agents.items() if (agent.policy_revision or 0) < generation)
-    if late:
+    if late and not spec.paused:  # then nothing is on its way
         return Verdict(None, ConditionReason.POLICY_ON_ITS_WAY, f"pod {late[0]} has not taken the last edit yet")
     return _by_policy(spec, agents)
 

@@ -119,6 +119,12 @@ def test_tuning_is_active_or_says_why_not(
     assert (verdict.status, verdict.reason) == expected
 
 
+def test_while_paused_agents_tune_by_the_policy_they_have(make_spec: MakeSpec, make_agent: MakeAgent) -> None:
+    verdict = verdicts.judge_tuning(make_spec(paused=True), 4, {"chat-a": make_agent(policy_revision=3)}, {})
+
+    assert (verdict.status, verdict.reason) == (True, "Tuning")
+
+
 def test_an_unsupported_feature_is_the_reason(make_spec: MakeSpec, make_agent: MakeAgent) -> None:
     facts = {
         "vllm_version": "0.32.0",
