@@ -60,6 +60,7 @@ class AgentPoller:
             became_ready = pod.ready and not target.ready
             if became_ready:
                 self._reports.pop(uid, None)
+                target.failures = 0
             if became_ready or interval < target.interval:
                 target.due = 0.0
             target.interval, target.ready = interval, pod.ready
@@ -92,7 +93,7 @@ class AgentPoller:
             return
         target.failures = 0 if report.status is not None else target.failures + 1
         before = self._reports.get(uid)
-        if report.status is None and before is not None and target.failures <= FORGIVEN_FAILURES:
+        if report.status is None and target.failures <= FORGIVEN_FAILURES:
             return
         self._reports[uid] = report
         if before is None or digest_report(before) != digest_report(report):

@@ -146,7 +146,7 @@ def test_a_silent_agent_says_why(answer: Any, words: str, in_virtual_time: InVir
     async def scenario() -> dict[str, Report]:
         poller = agents.poller()
         poller.watch(KEY, (make_pod("a"),), 1.0)
-        await agents.run(poller, 0.5)
+        await agents.run(poller, 2.5)
         return dict(poller.reports((make_pod("a"),)))
 
     report = in_virtual_time(scenario())["uid-a"]
@@ -174,6 +174,28 @@ def test_one_lost_answer_is_forgiven_three_are_not(
     in_virtual_time(scenario())
 
     assert found == [True, False]
+
+
+def test_of_an_agent_that_was_not_heard_yet_one_lost_answer_is_no_news(
+    in_virtual_time: InVirtualTime, make_pod: MakePod, make_agent: MakeAgent
+) -> None:
+    """After a restart of the operator, what was known before stays in the status meanwhile."""
+    agents = Agents({"10.0.0.1": httpx.ConnectError("refused")})
+    pods = (make_pod("a"),)
+    known: list[bool] = []
+
+    async def scenario() -> dict[str, Report]:
+        poller = agents.poller()
+        poller.watch(KEY, pods, 1.0)
+        loop = asyncio.get_running_loop()
+        loop.call_later(1.5, lambda: known.append("uid-a" in poller.reports(pods)))
+        loop.call_later(1.6, agents.answers.update, {"10.0.0.1": make_agent()})
+        await agents.run(poller, 2.5)
+        return dict(poller.reports(pods))
+
+    assert in_virtual_time(scenario())["uid-a"].status == make_agent()
+    assert known == [False]
+    assert agents.news == pytest.approx([2], abs=0.3)
 
 
 def test_pods_that_are_gone_are_forgotten(
