@@ -215,4 +215,11 @@ OPERATOR_POLICY_DELIVERY_SECONDS: Final = Series(
     (),
 )
 
+OPERATOR_NAMESPACE_FORBIDDEN: Final = Series(
+    "llmserving_operator_namespace_forbidden",
+    "gauge",
+    "1 for a namespace of watchNamespaces that is left out because the operator may not read it.",
+    ("namespace",),
+)
+
 ALL: Final[tuple[Series, ...]] = tuple(value for value in list(globals().values()) if isinstance(value, Series))

@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 
 import httpx
@@ -28,6 +29,7 @@ from llmserving_operator.survey import Surveyor
 from llmserving_operator.workqueue import Backoff, WorkQueue
 
 CRD_RETRY_SECONDS = 2.0
+ACCESS_RETRY_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -56,9 +58,20 @@ class Operator:
         self._standby = True
 
     async def run(self, stop: asyncio.Event, connection: Connection) -> None:
-        """Watch and reconcile until ``stop`` is set."""
+        """Watch and reconcile until ``stop`` is set; begin anew when other namespaces may be read than before."""
         self._standby = False
         await self._wait_for_crd(stop)
+        surveyor = Surveyor(self._kube, self.cluster, SURVEYED, self._settings.namespaces)
+        while not stop.is_set():
+            if self._settings.namespaces:
+                await self._find_readable(surveyor, stop)
+            await self._watch(stop, connection, surveyor)
+
+    async def _watch(self, stop: asyncio.Event, connection: Connection, surveyor: Surveyor) -> None:
+        """Watch and reconcile until told to stop, or until other namespaces may be read."""
+        finish = asyncio.Event()
+        forbidden = surveyor.forbidden
+        self._metrics.begin(self._settings.namespaces, forbidden)
         async with httpx.AsyncClient(trust_env=False) as client:
             poller = AgentPoller(client)
             reconciler = Reconciler(
@@ -71,16 +84,20 @@ class Operator:
                 jitter=random.random,
                 on_error=partial(report_failure, reconciler),
             )
-            surveyor = Surveyor(self._kube, self.cluster, SURVEYED, self._settings.namespaces)
             try:
                 async with asyncio.TaskGroup() as group:
                     parts = [
                         group.create_task(part)
-                        for part in (queue.run(), poller.run(queue.add), surveyor.run(queue.add))
+                        for part in (
+                            queue.run(),
+                            poller.run(queue.add),
+                            surveyor.run(queue.add, finish.set),
+                            _pass_on(stop, finish),
+                        )
                     ]
 
                     def halt() -> None:
-                        stop.set()  # kopf took over the signals, and waits for whatever waits for the flag
+                        finish.set()  # kopf waits for whatever waits for the flag
                         for part in parts:
                             part.cancel()
 
@@ -90,13 +107,33 @@ class Operator:
                         standalone=True,
                         identity=self._settings.identity,
                         clusterwide=not self._settings.namespaces,
-                        namespaces=self._settings.namespaces,
-                        stop_flag=stop,
+                        namespaces=surveyor.readable,
+                        stop_flag=finish,
                         ready_flag=self.watching,
                     )
             except ExceptionGroup as ended:
-                log.error("a part has ended, and the operator with it", exc_info=ended)
-                raise PartEndedError(str(ended.exceptions[0])) from ended
+                if not await _lost_access(surveyor, forbidden):
+                    log.error("a part has ended, and the operator with it", exc_info=ended)
+                    raise PartEndedError(str(ended.exceptions[0])) from ended
+        if surveyor.forbidden == forbidden:
+            stop.set()  # kopf took over the signals
+        else:
+            heed_signals(stop)
+
+    async def _find_readable(self, surveyor: Surveyor, stop: asyncio.Event) -> None:
+        """Wait until some namespace may be read."""
+        self.watching.clear()
+        while not stop.is_set():
+            try:
+                await surveyor.look()
+            except KubeError as error:
+                log.warning("the API server does not answer", error=str(error))
+            else:
+                if surveyor.readable:
+                    return
+            self._metrics.begin(self._settings.namespaces, surveyor.forbidden)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), ACCESS_RETRY_SECONDS)
 
     async def _wait_for_crd(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -107,6 +144,26 @@ class Operator:
             except KubeError as error:
                 log.warning("the API server does not answer", error=str(error))
             await asyncio.sleep(CRD_RETRY_SECONDS)
+
+
+async def _pass_on(stop: asyncio.Event, finish: asyncio.Event) -> None:
+    await stop.wait()
+    finish.set()
+
+
+async def _lost_access(surveyor: Surveyor, forbidden: frozenset[str]) -> bool:
+    """Whether the watches have ended because a namespace may not be read any more."""
+    if surveyor.readable:
+        with suppress(KubeError):
+            await surveyor.look()
+    return surveyor.forbidden != forbidden
+
+
+def heed_signals(stop: asyncio.Event) -> None:
+    """Set ``stop`` when the process is told to end."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
 
 
 def report_failure(reconciler: Reconciler, key: Key, error: Exception, delay: float) -> None:
@@ -125,9 +182,7 @@ def report_failure(reconciler: Reconciler, key: Key, error: Exception, delay: fl
 async def serve(settings: Settings) -> int:
     """Run the operator; the process's exit status."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    heed_signals(stop)
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)

@@ -1,5 +1,7 @@
 """Every metric of the operator; names and help come from ``llmserving_api.series``."""
 
+from collections.abc import Container, Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from llmserving_api import series
@@ -41,8 +43,20 @@ class Metrics:
             buckets=DELIVERY_BUCKETS,
             registry=registry,
         )
+        self._forbidden = Gauge(
+            series.OPERATOR_NAMESPACE_FORBIDDEN.name,
+            series.OPERATOR_NAMESPACE_FORBIDDEN.help,
+            series.OPERATOR_NAMESPACE_FORBIDDEN.labels,
+            registry=registry,
+        )
         for result in RESULTS:
             self._reconciles.labels(result)
+
+    def begin(self, namespaces: Iterable[str], forbidden: Container[str]) -> None:
+        """The watches begin: nothing is known of any resource; some of the namespaces may not be read."""
+        self._condition.clear()
+        for namespace in namespaces:
+            self._forbidden.labels(namespace).set(namespace in forbidden)
 
     def count_reconcile(self, result: str) -> None:
         """One reconcile with its result: changed, unchanged, failed."""

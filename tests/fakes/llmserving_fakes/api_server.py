@@ -6,12 +6,12 @@ It can do what a real one cannot be made to do at will: lose a deletion between 
 import asyncio
 import copy
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 Document = dict[str, Any]
 
@@ -52,6 +52,7 @@ class ApiServer:
         self._version = 100
         self._watches: dict[str, list[asyncio.Queue[Document | None]]] = {}
         self._expired: set[str] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def put(self, plural: str, document: Document, *, told: bool = True) -> Document:
         """Create or replace an object; ``told`` is whether watches hear of it."""
@@ -75,7 +76,7 @@ class ApiServer:
 
     def collect_garbage(self) -> None:
         """Delete what belongs to objects that are gone."""
-        alive = {document["metadata"]["uid"] for document in self.objects.values()}
+        alive = {document["metadata"]["uid"] for document in list(self.objects.values())}
         for plural, namespace, name in list(self.objects):
             owners = self.objects[plural, namespace, name]["metadata"].get("ownerReferences", ())
             if owners and not any(owner["uid"] in alive for owner in owners):
@@ -84,20 +85,47 @@ class ApiServer:
     def cut(self, plural: str) -> None:
         """End the watches of a kind; the next one is told that its version is too old (410)."""
         self._expired.add(plural)
-        for queue in self._watches.get(plural, ()):
-            queue.put_nowait(None)
+        self._send(plural, None)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
-        """Serve while the context lasts; yields the address."""
+        """Serve, in a thread of its own, while the context lasts; yields the address."""
+        loop = self._loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
-        async with TestServer(app, shutdown_timeout=0.1) as server:
-            yield str(server.make_url("")).rstrip("/")
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+
+        async def start() -> str:
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            host, port = runner.addresses[0]
+            return f"http://{host}:{port}"
+
+        async def end() -> None:
+            await runner.cleanup()
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+
+        try:
+            yield await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(start(), loop))
+        finally:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(end(), loop))
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+            self._loop = None
 
     def _tell(self, plural: str, kind: str, document: Document) -> None:
-        for queue in self._watches.get(plural, ()):
-            queue.put_nowait({"type": kind, "object": copy.deepcopy(document)})
+        self._send(plural, {"type": kind, "object": copy.deepcopy(document)})
+
+    def _send(self, plural: str, event: Document | None) -> None:
+        if self._loop is not None:
+            for queue in list(self._watches.get(plural, ())):
+                self._loop.call_soon_threadsafe(queue.put_nowait, event)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         found = _discover(request.path)
@@ -122,7 +150,7 @@ class ApiServer:
     def _list(self, plural: str, namespace: str, start: int) -> Document:
         items = [
             document
-            for (kind, where, _), document in self.objects.items()
+            for (kind, where, _), document in list(self.objects.items())
             if (kind, namespace or where) == (plural, where)
         ]
         end = start + self.page

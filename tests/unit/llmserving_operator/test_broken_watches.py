@@ -1,15 +1,16 @@
-"""The whole operator with the real kopf, against an API server that loses deletions between two watches."""
+"""The whole operator with the real kopf, against an API server that loses deletions and forbids namespaces."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from kubernetes.aio.client import Configuration
 from prometheus_client import CollectorRegistry
 
-from llmserving_api import names
+from llmserving_api import names, series
 from llmserving_fakes.api_server import ApiServer
 from llmserving_operator import survey
 from llmserving_operator.__main__ import Operator
@@ -20,10 +21,11 @@ from llmserving_operator.settings import Settings
 PATIENCE_SECONDS = 60.0
 CHILDREN = 7
 KEY = ("prod", "chat")
+NEXT = {"name": "next", "namespace": "prod", "uid": "uid-next", "generation": 1}
 
 
-def resource(uid: str, created: str, spec: dict[str, Any]) -> dict[str, Any]:
-    meta = {"name": "chat", "namespace": "prod", "uid": uid, "generation": 1, "creationTimestamp": created}
+def resource(uid: str, created: str, spec: dict[str, Any], namespace: str = "prod") -> dict[str, Any]:
+    meta = {"name": "chat", "namespace": namespace, "uid": uid, "generation": 1, "creationTimestamp": created}
     return {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": meta, "spec": spec}
 
 
@@ -50,12 +52,15 @@ def server(make_spec: Callable[..., Any]) -> ApiServer:
 
 
 @asynccontextmanager
-async def operating(server: ApiServer) -> AsyncIterator[Operator]:
+async def operating(
+    server: ApiServer, *namespaces: str, registry: CollectorRegistry | None = None
+) -> AsyncIterator[Operator]:
     """An operator that has made its children."""
     async with server.running() as address:
         connection = Connection(Configuration(host=address))
         async with connection.client() as client:
-            operator = Operator(Settings(agent_image="a:1", namespaces=("prod",)), Kube(client), CollectorRegistry())
+            settings = Settings(agent_image="a:1", namespaces=namespaces or ("prod",))
+            operator = Operator(settings, Kube(client), registry or CollectorRegistry())
             running = asyncio.create_task(operator.run(asyncio.Event(), connection))
             try:
                 await until(lambda: "status" in server.objects["llmservings", *KEY])
@@ -107,3 +112,37 @@ async def test_a_pod_whose_deletion_was_missed_is_counted_no_longer(
         server.cut("pods")
 
         await until(lambda: server.objects["llmservings", *KEY]["status"]["readyReplicas"] == 0)
+
+
+def children_in(server: ApiServer, namespace: str) -> int:
+    return sum(where == namespace and plural != "llmservings" for plural, where, _ in server.objects)
+
+
+async def test_a_namespace_that_may_not_be_read_is_left_out_until_it_may(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(survey, "SURVEY_SECONDS", 0.2)
+    spec = server.objects["llmservings", *KEY]["spec"]
+    server.put("llmservings", resource("uid-other", "2026-01-01T00:00:00Z", spec, "other"))
+    server.forbidden.add("other")
+    async with operating(server, "prod", "other") as operator:
+        assert children_in(server, "other") == 0
+
+        server.forbidden.clear()
+        await until(lambda: children_in(server, "other") == CHILDREN)
+        assert operator.ready
+
+
+async def test_losing_a_namespace_does_not_end_the_others(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "SURVEY_SECONDS", 0.2)
+    spec = server.objects["llmservings", *KEY]["spec"]
+    registry = CollectorRegistry()
+    async with operating(server, "prod", "other", registry=registry) as operator:
+        server.forbidden.add("other")
+
+        left_out = partial(registry.get_sample_value, series.OPERATOR_NAMESPACE_FORBIDDEN.name)
+        await until(lambda: left_out({"namespace": "other"}) == 1)
+        assert left_out({"namespace": "prod"}) == 0
+        await until(lambda: operator.ready and operator.cluster.resource(KEY) is not None)
+        server.put("llmservings", resource("uid-next", "2026-01-02T00:00:00Z", spec) | {"metadata": NEXT})
+        await until(lambda: ("deployments", "uid-next") in server.applied)

@@ -33,6 +33,7 @@ def status(ready: bool) -> LLMServingStatus:
 def test_every_series_of_the_operator_is_exported_under_its_name() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
+    metrics.begin(["prod"], {"prod"})
     metrics.count_reconcile("changed")
     metrics.seconds.labels("plan").observe(0.1)
     metrics.delivery.observe(0.5)
