@@ -145,9 +145,10 @@ class ApiServer:
             return web.json_response(await request.json())
         if "watch" in request.query:
             return await self._watch(request, rest[0])
-        return web.json_response(self._list(rest[0], namespace, int(request.query.get("continue", 0))))
+        empty = None if "PartialObjectMetadataList" in request.headers["Accept"] else []  # as the real one says it
+        return web.json_response(self._list(rest[0], namespace, int(request.query.get("continue", 0)), empty))
 
-    def _list(self, plural: str, namespace: str, start: int) -> Document:
+    def _list(self, plural: str, namespace: str, start: int, empty: Any) -> Document:
         items = [
             document
             for (kind, where, _), document in list(self.objects.items())
@@ -155,7 +156,7 @@ class ApiServer:
         ]
         end = start + self.page
         meta = {"resourceVersion": str(self._version), "continue": str(end) if end < len(items) else ""}
-        return {"metadata": meta, "items": items[start:end]}
+        return {"metadata": meta, "items": items[start:end] or empty}
 
     async def _watch(self, request: web.Request, plural: str) -> web.StreamResponse:
         response = web.StreamResponse()

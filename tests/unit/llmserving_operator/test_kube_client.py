@@ -146,3 +146,4 @@ async def test_uids_are_those_of_every_page(owner: Identity) -> None:
     async with server.running() as address, ApiClient(Configuration(host=address)) as client:
         assert await Kube(client).uids("Pod", None, "a=b") == {"u0", "u1", "u2", "u3", "u4"}
         assert await Kube(client).uids("Pod", "n1") == {"u1", "u3"}
+        assert await Kube(client).uids("Service", "n1") == set()

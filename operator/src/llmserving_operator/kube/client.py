@@ -107,7 +107,7 @@ class Kube:
         found: set[str] = set()
         while True:
             page = await self._request("GET", url, what, accept=METADATA, query=query)
-            found |= {item["metadata"]["uid"] for item in page["items"]}
+            found |= {item["metadata"]["uid"] for item in page["items"] or ()}  # null where there are none
             following = page["metadata"].get("continue")
             if not following:
                 return found
