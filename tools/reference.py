@@ -48,7 +48,8 @@ def metrics_page() -> str:
     opening = (
         "# Metrics\n\n"
         "Prometheus series of LLMServing. The scrape adds `namespace`, `pod` and `name` (the pod's label "
-        "`llmserving.io/name`); the series' own labels are honoured. vLLM's own series come from the engine's port.\n"
+        "`llmserving.io/name`). Of agents and engines these win over the series' own, of the operator the series' own do. "
+        "vLLM's own series come from the engine's port.\n"
     )
     parts = [opening]
     for component, title in COMPONENTS.items():

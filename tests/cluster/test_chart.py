@@ -10,6 +10,7 @@ import yaml
 
 from llmserving_lab.cluster.embedded import EmbeddedCluster
 from llmserving_lab.cluster.tools import Toolchain
+from llmserving_lab.demo.prometheus import UNTRUSTED
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "llmserving"
@@ -91,10 +92,29 @@ def test_monitors_are_opt_in_and_name_the_resource(render: Render) -> None:
         assert endpoint["relabelings"][0]["targetLabel"] == "name"
 
 
+def test_no_pod_of_a_tenant_can_speak_for_another_namespace(render: Render) -> None:
+    """What these settings do, a real Prometheus shows in test_promql.py."""
+    monitors = [d for d in render("podMonitor.enabled=true") if d["kind"] == "PodMonitor"]
+    engines = next(d for d in monitors if d["metadata"]["name"].endswith("engines"))
+    for endpoint in engines["spec"]["podMetricsEndpoints"]:
+        assert endpoint.get("honorLabels", False) is UNTRUSTED["honor_labels"]
+    agent = next(e for e in engines["spec"]["podMetricsEndpoints"] if e["port"] == "agent")
+    assert agent["metricRelabelings"] == UNTRUSTED["metric_relabel_configs"]
+
+
 def test_alerts_are_opt_in_and_not_rendered_as_templates(render: Render) -> None:
     assert "PrometheusRule" not in dict(kinds(render()))
     rule = next(d for d in render("prometheusRule.enabled=true") if d["kind"] == "PrometheusRule")
     assert rule["spec"] == yaml.safe_load((ROOT / "observability" / "rules" / "llmserving.yaml").read_text())
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_alerts_lead_to_the_runbook_where_it_is_kept(render: Render, slash: str) -> None:
+    base = "https://example.org/llmserving/blob/main"
+    values = ("prometheusRule.enabled=true", f"prometheusRule.runbookBase={base}{slash}")
+    rule = next(d for d in render(*values) if d["kind"] == "PrometheusRule")
+    for alert in rule["spec"]["groups"][0]["rules"]:
+        assert alert["annotations"]["runbook_url"] == f"{base}/docs/runbook.md#{alert['alert'].lower()}"
 
 
 def test_the_api_server_takes_every_object(render: Render, control_plane: EmbeddedCluster) -> None:

@@ -178,6 +178,7 @@ def test_every_value_of_the_schema_has_a_default(path: str) -> None:
         ("agent.resources.memory", "much"),
         ("podMonitor.interval", "5"),
         ("operator.logLevel", "loud"),
+        ("prometheusRule.runbookBase", "docs"),
     ],
 )
 def test_bad_values_are_refused(path: str, value: Any) -> None:

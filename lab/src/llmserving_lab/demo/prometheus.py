@@ -21,6 +21,14 @@ from llmserving_lab.demo.site import Site
 
 SCRAPE_SECONDS = 2
 START_SECONDS = 20.0
+OPERATOR_JOB = "llmserving-operator"
+TRUSTED: dict[str, Any] = {"honor_labels": True}
+"""The operator speaks of resources in other namespaces than its own."""
+UNTRUSTED: dict[str, Any] = {
+    "honor_labels": False,
+    "metric_relabel_configs": [{"regex": "exported_(namespace|name)", "action": "labeldrop"}],
+}
+"""Whoever may run a pod could write any namespace into its series: the target's labels win, as in the chart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,7 @@ class Target:
 def targets_of(site: Site, namespace: str) -> list[Target]:
     """The operator, and agent and vLLM of every engine in a namespace."""
     operators = site.objects("pods", OPERATOR_NAMESPACE, OPERATOR_SELECTOR)
-    found = [_target(site, pod, "llmserving-operator", "metrics", PORT_OPERATOR, {}) for pod in operators]
+    found = [_target(site, pod, OPERATOR_JOB, "metrics", PORT_OPERATOR, {}) for pod in operators]
     for pod in site.objects("pods", namespace, LABEL_RESOURCE):
         name = {"name": pod["metadata"]["labels"][LABEL_RESOURCE]}
         found.append(_target(site, pod, "llmserving-engines", "agent", PORT_AGENT, name))
@@ -66,7 +74,7 @@ def configuration(targets: Sequence[Target]) -> str:
             "scrape_configs": [
                 {
                     "job_name": job,
-                    "honor_labels": True,
+                    **(TRUSTED if job == OPERATOR_JOB else UNTRUSTED),
                     "static_configs": [{"targets": [one.address], "labels": one.labels} for one in members],
                 }
                 for job, members in jobs.items()
