@@ -50,7 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from llmserving_agent.runner import Runner  # noqa: PLC0415
 
     configure_logging(settings.log_format)
-    asyncio.run(Runner(settings).run())
+    try:
+        asyncio.run(Runner(settings).run())
+    except SettingsError as error:
+        print(f"llmserving-agent: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -1,6 +1,7 @@
 """The agent in production: real clock, real sensors, the control API, HTTP. All effects of the process are here."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -22,7 +23,7 @@ from llmserving_agent.sensors.none import NoFrontEnd
 from llmserving_agent.sensors.policy_files import PolicyFiles
 from llmserving_agent.sensors.relay import Relay
 from llmserving_agent.sensors.ring import RingDirectory
-from llmserving_agent.settings import Settings
+from llmserving_agent.settings import Settings, SettingsError
 
 TICK_SECONDS = 0.1
 CONFIG_SECONDS = 1.0
@@ -58,7 +59,12 @@ class Runner:
         self._policy_said: tuple[int | None, str] = (None, "")
 
     async def run(self) -> None:
-        """Run until the process is told to stop."""
+        """Run until the process is told to stop.
+
+        Raises:
+            SettingsError: it is not possible to listen at the given address.
+        """
+        listening = listen(self._settings.host, self._settings.port)
         registry = CollectorRegistry()
         LoopCollector(self.loop, time.monotonic, registry)
         app = build_app(
@@ -67,8 +73,6 @@ class Runner:
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                host=self._settings.host,
-                port=self._settings.port,
                 log_config=None,
                 access_log=False,
                 lifespan="off",
@@ -78,7 +82,7 @@ class Runner:
         )
         log.info("started", control_dir=str(self._settings.control_dir), policy_dir=str(self._settings.policy_dir))
         background = [asyncio.create_task(self._tick_forever()), asyncio.create_task(self._refresh_forever())]
-        serving = asyncio.create_task(server.serve())
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
         try:
             done, _ = await asyncio.wait([serving, *background], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -181,6 +185,25 @@ class Runner:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("call failed", exc_info=task.exception())
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound; uvicorn itself would say neither what it wanted nor where that comes from.
+
+    Raises:
+        SettingsError: the address is not this machine's, or is in use.
+    """
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise SettingsError(
+            f"--host {host} --port {port}: cannot listen there: {error.strerror}; an address of this machine, such as "
+            "0.0.0.0, and a free port are needed"
+        ) from error
+    return bound
 
 
 def wall_clock(now: float) -> float:

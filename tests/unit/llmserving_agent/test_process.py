@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -187,3 +188,17 @@ def test_a_target_that_cannot_be_written_is_an_error(tmp_path: Path, carried: Pa
     (tmp_path / "file").touch()
     with pytest.raises(PluginError, match="file"):
         install_plugin(tmp_path / "file" / "target", {ENV_PLUGIN_SOURCE: str(carried)})
+
+
+@pytest.mark.parametrize("host", ["300.1.1.1", "127.0.0.1"])
+def test_where_the_loop_cannot_listen_the_flags_are_named(
+    host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        flags = ["--host", host, "--port", str(port), "--control-dir", str(tmp_path), "--policy-dir", str(tmp_path)]
+        status = main(["run", *flags])
+
+    assert status == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("llmserving-agent: ")]
+    assert line.startswith(f"llmserving-agent: --host {host} --port {port}: cannot listen there: ")
