@@ -6,8 +6,11 @@ import random
 import signal
 import sys
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from importlib.metadata import version
 
 import httpx
 import kopf
@@ -19,12 +22,12 @@ from llmserving_operator.errors import KubeError, OperatorError, PartEndedError
 from llmserving_operator.handlers import SURVEYED, WatchedCluster, build_kopf_settings, build_registry
 from llmserving_operator.health import serve_health
 from llmserving_operator.kube.client import Kube
-from llmserving_operator.kube.connection import Connection, find_connection
+from llmserving_operator.kube.connection import KUBECONFIG_MEANING, Connection, find_connection
 from llmserving_operator.kube.lease import Lease, lead
 from llmserving_operator.logs import configure_logging
 from llmserving_operator.metrics import Metrics
 from llmserving_operator.reconcile import Key, Reconciler
-from llmserving_operator.settings import Settings, read_settings
+from llmserving_operator.settings import Settings, describe_settings, read_settings
 from llmserving_operator.survey import Surveyor
 from llmserving_operator.workqueue import Backoff, WorkQueue
 
@@ -211,8 +214,23 @@ async def serve(settings: Settings) -> int:
             return 0 if result is not False else 1
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Console script ``llmserving-operator``."""
+    parser = ArgumentParser(
+        prog="llmserving-operator",
+        description="Turns LLMServing resources into vLLM pods. It takes no arguments: every setting is an environment "
+        "variable, listed below.",
+        epilog=f"environment:\n{describe_settings()}\nKUBECONFIG\n    {KUBECONFIG_MEANING}",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=version("llmserving-operator"))
+    _, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.exit(
+            2,
+            f"llmserving-operator: {unknown[0]}: no such argument; settings are environment variables, which "
+            "llmserving-operator --help lists\n",
+        )
     try:
         settings = read_settings(os.environ)
         configure_logging(settings.log_level, settings.log_format)

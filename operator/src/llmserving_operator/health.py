@@ -7,6 +7,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from llmserving_operator.errors import SettingsError
+from llmserving_operator.settings import PREFIX
+
 
 @asynccontextmanager
 async def serve_health(
@@ -19,6 +22,9 @@ async def serve_health(
         port: port to listen on.
         registry: metrics to show.
         ready: whether this process does what it is there for.
+
+    Raises:
+        SettingsError: it is not possible to listen there.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -37,7 +43,13 @@ async def serve_health(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, bind, port).start()
+        try:
+            await web.TCPSite(runner, bind, port).start()
+        except OSError as error:
+            raise SettingsError(
+                f"{PREFIX}BIND={bind}, {PREFIX}PORT={port}: cannot listen there: {error.strerror}; an address of this "
+                "machine, such as 0.0.0.0, and a free port are needed"
+            ) from error
         yield
     finally:
         await runner.cleanup()

@@ -29,10 +29,10 @@ def _split(text: object) -> object:
 class Settings(BaseModel):
     """Every field is read from the environment variable ``LLMSERVING_OPERATOR_<FIELD>``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     agent_image: str
-    """Image of the agent."""
+    """Image of the agent, such as llmserving/agent:0.1.0."""
     plugin_image: str = ""
     """Image that carries the engine's plug-in; the agent's image when empty."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
@@ -40,7 +40,7 @@ class Settings(BaseModel):
     namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     """Namespaces to serve, separated by commas; all when empty."""
     template_policy: TemplatePolicy = TemplatePolicy.RESTRICTED
-    """What a resource's ``template`` may do."""
+    """What a resource's template may do: Restricted or Unrestricted."""
     agent_cpu: str = "200m"
     """CPU request and limit of the agent."""
     agent_memory: str = "192Mi"
@@ -89,8 +89,22 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         first = error.errors(include_url=False)[0]
         variable = PREFIX + str(first["loc"][0]).upper()
         if first["type"] == "missing":
-            raise SettingsError(f"{variable}: not set") from error
+            words = Settings.model_fields[str(first["loc"][0])].description
+            raise SettingsError(f"{variable}: not set; it must be: {words}") from error
         if first["type"] == "extra_forbidden":
             known = ", ".join(PREFIX + field.upper() for field in Settings.model_fields)
             raise SettingsError(f"{variable}: no such setting; there are {known}") from error
         raise SettingsError(f"{variable}: {first['input']!r}: {first['msg']}") from error
+
+
+def describe_settings() -> str:
+    """Every variable with its meaning and default, for people."""
+    lines = []
+    for name, field in Settings.model_fields.items():
+        default = "required" if field.is_required() else f"default: {_plain(field.default)}"
+        lines.append(f"{PREFIX}{name.upper()}\n    {field.description} [{default}]")
+    return "\n".join(lines)
+
+
+def _plain(default: object) -> str:
+    return str(default) if default not in ("", ()) else "empty"

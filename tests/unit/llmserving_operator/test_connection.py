@@ -54,5 +54,22 @@ async def test_in_a_pod_the_service_account_is_used_without_dns(
 async def test_without_a_way_to_the_api_server_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
 
-    with pytest.raises(SettingsError, match="no way to a Kubernetes API server"):
+    with pytest.raises(
+        SettingsError, match=f"no way to a Kubernetes API server: .* no such file as {tmp_path}/missing"
+    ):
         await find_connection()
+
+
+@pytest.mark.parametrize("text", ["x", "- a", "{", "a: b", ""])
+async def test_what_is_no_kubeconfig_is_told_in_one_line(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(text)
+    monkeypatch.setenv("KUBECONFIG", str(path))
+
+    with pytest.raises(SettingsError) as caught:
+        await find_connection()
+    assert str(caught.value).startswith(f"no way to a Kubernetes API server: KUBECONFIG={path}: ")
+    assert "KUBECONFIG must be: path of a kubeconfig" in str(caught.value)
+    assert "\n" not in str(caught.value)

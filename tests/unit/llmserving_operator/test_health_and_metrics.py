@@ -1,10 +1,12 @@
 import httpx
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from llmserving_api import series
 from llmserving_api.conditions import ConditionType
 from llmserving_api.v1alpha1 import LLMServingStatus
 from llmserving_operator.conditions import Verdict, set_conditions
+from llmserving_operator.errors import SettingsError
 from llmserving_operator.health import serve_health
 from llmserving_operator.metrics import Metrics
 
@@ -24,6 +26,16 @@ async def test_ready_only_once_the_watches_are_filled(unused_tcp_port: int) -> N
         assert (before.status_code, after.status_code) == (503, 200)
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/metrics")).headers["Content-Type"].startswith("text/plain")
+
+
+async def test_where_it_cannot_listen_the_variables_are_named(unused_tcp_port: int) -> None:
+    registry = CollectorRegistry()
+    async with serve_health("127.0.0.1", unused_tcp_port, registry, lambda: True):
+        for bind in ("127.0.0.1", "300.1.1.1"):
+            words = f"LLMSERVING_OPERATOR_BIND={bind}, LLMSERVING_OPERATOR_PORT={unused_tcp_port}: cannot listen there"
+            with pytest.raises(SettingsError, match=words):
+                async with serve_health(bind, unused_tcp_port, registry, lambda: True):
+                    pass
 
 
 def status(ready: bool) -> LLMServingStatus:

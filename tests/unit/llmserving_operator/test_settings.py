@@ -1,7 +1,8 @@
 import pytest
 
+from llmserving_operator.__main__ import main
 from llmserving_operator.errors import SettingsError
-from llmserving_operator.settings import TemplatePolicy, read_settings
+from llmserving_operator.settings import PREFIX, Settings, TemplatePolicy, read_settings
 
 IMAGE = {"LLMSERVING_OPERATOR_AGENT_IMAGE": "agent:1"}
 
@@ -46,3 +47,24 @@ def test_bad_values_are_refused_by_name(environment: dict[str, str], words: str)
         read_settings(environment)
 
     assert words in str(caught.value)
+
+
+def test_help_lists_every_variable_with_its_meaning_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+
+    text = capsys.readouterr().out
+    assert ended.value.code == 0
+    for name, field in Settings.model_fields.items():
+        assert f"{PREFIX}{name.upper()}\n    {field.description} [" in text
+        assert field.description
+    assert "[default: 3.0]" in text
+
+
+@pytest.mark.parametrize("argument", ["serve", "--agent-image=a:1", "-v"])
+def test_an_argument_is_refused_with_where_settings_are(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([argument])
+
+    assert ended.value.code == 2
+    assert f"{argument}: no such argument; settings are environment variables" in capsys.readouterr().err

@@ -14,6 +14,8 @@ from llmserving_operator.errors import SettingsError
 CONNECTIONS: Final = 64
 TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
+KUBECONFIG_MEANING: Final = "path of a kubeconfig with a current context; needed outside of a pod alone"
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -59,15 +61,28 @@ async def find_connection() -> Connection:
     """The pod's service account where there is one, else the kubeconfig of ``KUBECONFIG`` or the home folder.
 
     Raises:
-        SettingsError: there is neither.
+        SettingsError: there is neither, or it cannot be read.
     """
     configuration = Configuration()
+    given = os.environ.get("KUBECONFIG")
     try:
-        if "KUBECONFIG" not in os.environ and TOKEN_FILE.exists():
+        if given is None and TOKEN_FILE.exists():
             load_incluster_config(client_configuration=configuration)
         else:
-            await load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
-    except (ConfigException, OSError) as error:
-        raise SettingsError(f"no way to a Kubernetes API server: {error}; set KUBECONFIG or run in a pod") from error
+            _check_exists(given)
+            await load_kube_config(given, client_configuration=configuration)
+    except Exception as error:  # the client lets through whatever a file that is none makes of it, a TypeError perhaps
+        source = "no service account here and no KUBECONFIG" if given is None else f"KUBECONFIG={given}"
+        told = str(error).strip() if isinstance(error, ConfigException | OSError) else "not a kubeconfig"
+        raise SettingsError(
+            f"no way to a Kubernetes API server: {source}: {told}; KUBECONFIG must be: {KUBECONFIG_MEANING}"
+        ) from error
     configuration.connection_pool_maxsize = CONNECTIONS
     return Connection(configuration)
+
+
+def _check_exists(given: str | None) -> None:
+    """The client merely logs that a file is missing, and then misses its content."""
+    for path in (given or "").split(os.pathsep):
+        if path and not Path(path).expanduser().is_file():
+            raise FileNotFoundError(f"no such file as {path}")
