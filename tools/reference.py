@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from llmserving_api.conditions import CONDITION_MEANINGS
+from llmserving_api.conditions import CONDITION_MEANINGS, REASON_MEANINGS, UNSUPPORTED_MEANING, unsupported_reason
 from llmserving_api.crd import custom_resource_definition
 from llmserving_api.names import API_VERSION, KIND, PLURAL, SHORT_NAME
 from llmserving_api.series import ALL, Series
@@ -26,6 +26,8 @@ def resource_page() -> str:
         for column in version["additionalPrinterColumns"]
     ]
     conditions = [(f"`{kind}`", meaning) for kind, meaning in CONDITION_MEANINGS.items()]
+    reasons = [(f"`{reason}`", meaning) for reason, meaning in REASON_MEANINGS.items()]
+    reasons.append((f"`{unsupported_reason('<Feature>')}`", UNSUPPORTED_MEANING))
     opening = (
         f"# {KIND}, field by field\n\n"
         f"`{API_VERSION}`, kind `{KIND}`, `kubectl get {PLURAL}` or `kubectl get {SHORT_NAME}`. What is refused is "
@@ -38,6 +40,7 @@ def resource_page() -> str:
         *_object("spec", root["properties"]["spec"]),
         *_object("status", root["properties"]["status"]),
         "## Conditions\n\n" + _table(("Condition", "True says"), conditions),
+        "Each has a reason in one word, and a message with the particulars:\n\n" + _table(("Reason", "Says"), reasons),
         "## Columns of kubectl get\n\n" + _table(("Column", "With", "Shows"), columns),
     ]
     return GENERATED + "\n".join(part for part in parts if part)

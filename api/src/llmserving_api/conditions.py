@@ -118,6 +118,61 @@ class ConditionReason(StrEnum):
     HEADROOM = "Headroom"
 
 
+REASON_MEANINGS: Final[Mapping[ConditionReason, str]] = {
+    ConditionReason.SERVING: "Requests are served.",
+    ConditionReason.ACCEPTED: "The spec was understood, and the API server took every object made of it.",
+    ConditionReason.INVALID_SPEC: "A field of the spec has a value that this operator does not take; the message names it.",
+    ConditionReason.TEMPLATE_REFUSED: "`spec.template` asks for what the operator's `templatePolicy` forbids, or is no pod.",
+    ConditionReason.REJECTED_BY_API_SERVER: "The API server, a quota or a webhook refused an object; its words are the message.",
+    ConditionReason.NAME_TAKEN: "An object of somebody else has the name of a child; it is left as it is.",
+    ConditionReason.NO_CONFLICT: "Every child's name is free or its own.",
+    ConditionReason.UP_TO_DATE: "This operator would render the same pods.",
+    ConditionReason.WAITS_FOR_RESTART: "A newer agent, plug-in or pod layout waits for the next restart.",
+    ConditionReason.CREATING: "The Deployment is not there yet.",
+    ConditionReason.ROLLING_OUT: "Pods are being replaced.",
+    ConditionReason.SCALING: "Pods are being added or removed, or are not available yet.",
+    ConditionReason.COMPLETE: "Every engine is up to date and available.",
+    ConditionReason.DEADLINE_EXCEEDED: "The roll-out makes no progress within the Deployment's deadline.",
+    ConditionReason.PAUSED: "`spec.paused` is true: nothing is changed.",
+    ConditionReason.ALL_READY: "All engines are ready.",
+    ConditionReason.ENOUGH_READY: "As many are ready as the roll-out promises, not all.",
+    ConditionReason.STARTING: "Engines are starting: images, weights and kernels take their time.",
+    ConditionReason.UNSCHEDULABLE: "No node fits a pod: no free GPU, most often.",
+    ConditionReason.IMAGE_PULL_FAILED: "An image cannot be pulled: its name, or the pull secret.",
+    ConditionReason.CONTAINER_CONFIG_WRONG: "A container cannot be made: a Secret or ConfigMap that it names is missing.",
+    ConditionReason.CRASH_LOOPING: "A container ends again and again; the message has its last words.",
+    ConditionReason.NO_ENGINES: "No engine is ready yet.",
+    ConditionReason.ALL_CONNECTED: "The agent of every ready pod answers.",
+    ConditionReason.AGENT_UNREACHABLE: "An agent does not answer the operator; its engine serves on.",
+    ConditionReason.ENGINE_UNREACHABLE: "An agent does not reach its engine's control socket.",
+    ConditionReason.TUNING: "The policy moves the bounds of every engine.",
+    ConditionReason.CAPS_ONLY: "On this vLLM version only the two bounds are moved, nothing within steps.",
+    ConditionReason.MODE_ADVISE: "`spec.batching.mode` is Advise: decisions are published, not carried out.",
+    ConditionReason.MODE_OFF: "`spec.batching.mode` is Off: engines keep their fallback bounds.",
+    ConditionReason.POLICY_STATIC: "`spec.batching.policy` is Static: bounds stay as they are.",
+    ConditionReason.POLICY_REFUSED: "An agent did not take the policy document, one of another version perhaps; it keeps the last.",
+    ConditionReason.POLICY_ON_ITS_WAY: "An agent has not taken the last edit yet.",
+    ConditionReason.ENGINE_UNSUPPORTED: "The plug-in does not know this vLLM's scheduler and only observes.",
+    ConditionReason.NVML: "The agent sees the device itself.",
+    ConditionReason.RELAY: "The agent sees the device through the engine's container.",
+    ConditionReason.NO_SOURCE: "Neither shows the device: memory is no reason for any decision.",
+    ConditionReason.NO_TARGETS: "`spec.sla` names no target.",
+    ConditionReason.NO_TRAFFIC: "Nothing arrived, waited or ran within the window.",
+    ConditionReason.MEASURING: "The first requests are under way.",
+    ConditionReason.TARGETS_MET: "Every target with data holds at its percentile.",
+    ConditionReason.TARGET_MISSED: "More requests or gaps than the percentile allows missed a target; failed ones are among them.",
+    ConditionReason.FEASIBLE: "An idle engine would keep every target.",
+    ConditionReason.INFEASIBLE: "Even an idle engine would miss a target: loosen it, or use a faster card or a smaller model.",
+    ConditionReason.NOT_KNOWN: "Too little was seen to tell.",
+    ConditionReason.MORE_REPLICAS_NEEDED: "A target is missed and no bound can help.",
+    ConditionReason.HEADROOM: "No engine needs help from more replicas.",
+}
+"""What a reason says, for people; all but ``Unsupported<Feature>``."""
+UNSUPPORTED_MEANING: Final = (
+    "Under this feature of the engine the agent only advises: it was not tested on real hardware."
+)
+
+
 def unsupported_reason(feature: str) -> str:
     """Reason of ``TuningActive=False`` for a feature of the engine under which only advice is given."""
     return f"Unsupported{feature}"

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from llmserving_api.conditions import CONDITION_MEANINGS, ConditionReason, ConditionType, DecisionReason
+from llmserving_api.conditions import (
+    CONDITION_MEANINGS,
+    REASON_MEANINGS,
+    ConditionReason,
+    ConditionType,
+    DecisionReason,
+)
 from llmserving_api.crd import custom_resource_definition
 from llmserving_api.v1alpha1 import LLMServingSpec
 
@@ -92,8 +98,9 @@ def test_condition_types_and_reasons_are_single_words() -> None:
         assert PASCAL.fullmatch(value)
 
 
-def test_every_condition_is_explained() -> None:
+def test_every_condition_and_reason_is_explained() -> None:
     assert list(CONDITION_MEANINGS) == list(ConditionType)
+    assert list(REASON_MEANINGS) == list(ConditionReason)
 
 
 def test_every_rule_has_a_message_that_is_one_line() -> None:

@@ -46,9 +46,11 @@ def test_what_is_no_long_flag_is_refused(argument: str) -> None:
     assert "long form" in str(EngineFlag().refusal(argument))
 
 
-@pytest.mark.parametrize("name", [name for name, _ in OWNED_VARIABLES])
+@pytest.mark.parametrize("name", [name for owned in OWNED_VARIABLES for name in owned.names])
 def test_variables_of_the_operator_are_refused(name: str) -> None:
-    assert VariableName().refusal(name) is not None
+    refusal = VariableName().refusal(name)
+    assert refusal is not None
+    assert name in refusal
     assert VariableName().refusal(f"MY_{name}") is None
 
 

@@ -1,5 +1,6 @@
 """The table of good and bad resources, judged by pydantic; the API server judges the same table in tests/cluster."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,5 +55,5 @@ def test_a_refused_maximum_is_named_with_its_value(batching: dict[str, Any], say
 def test_pydantic_says_what_to_write_instead() -> None:
     for case in TABLE["cases"].values():
         if case.get("message", "").startswith(("write", "leave")):
-            with pytest.raises(ValidationError, match=case["message"][:40]):
+            with pytest.raises(ValidationError, match=re.escape(case["message"][:40])):
                 LLMServingSpec.model_validate(merge(TABLE["base"], case["change"])["spec"])

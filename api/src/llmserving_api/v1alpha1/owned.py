@@ -100,19 +100,31 @@ class EngineFlag(Constraint):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class OwnedVariables:
+    """Variables with one advice."""
+
+    names: tuple[str, ...]
+    instead: str
+    """What to do instead; begins the message of the refusal."""
+
+    @property
+    def message(self) -> str:
+        """What a user reads."""
+        return f"{self.instead}; the operator owns {', '.join(self.names)}"
+
+
 OWNED_VARIABLES: Final = (
-    ("HF_TOKEN", "write spec.model.tokenSecretRef"),
-    ("HUGGING_FACE_HUB_TOKEN", "write spec.model.tokenSecretRef"),
-    ("VLLM_API_KEY", "write spec.engine.apiKeySecretRef"),
-    ("HOME", "leave it out, the engine gets a writable home"),
-    ("VLLM_PORT", "leave it out, the operator chooses ports"),
-    ("VLLM_HOST_IP", "leave it out, the operator chooses the address"),
-    ("VLLM_PLUGINS", "leave it out, vLLM would not load LLMServing's plug-in"),
-    ("PYTHONPATH", "leave it out, LLMServing's plug-in comes in through it"),
-    ("PYTHONHOME", "leave it out, LLMServing's plug-in comes in through PYTHONPATH"),
-    ("PYTHONSAFEPATH", "leave it out, LLMServing's plug-in comes in through PYTHONPATH"),
+    OwnedVariables(("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"), "write spec.model.tokenSecretRef"),
+    OwnedVariables(("VLLM_API_KEY",), "write spec.engine.apiKeySecretRef"),
+    OwnedVariables(("HOME",), "leave it out, the engine gets a writable home"),
+    OwnedVariables(("VLLM_PORT", "VLLM_HOST_IP"), "leave it out, the operator chooses address and ports"),
+    OwnedVariables(("VLLM_PLUGINS",), "leave it out, vLLM would not load LLMServing's plug-in"),
+    OwnedVariables(
+        ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH"),
+        "leave it out, LLMServing's plug-in comes in through PYTHONPATH",
+    ),
 )
-"""Environment variables, and what to do instead."""
 OWNED_PREFIX: Final = "LLMSERVING_"
 
 
@@ -122,13 +134,10 @@ class VariableName(Constraint):
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The form, the prefix, then one rule for each advice."""
-        advices: dict[str, list[str]] = {}
-        for name, instead in OWNED_VARIABLES:
-            advices.setdefault(instead, []).append(name)
         return (
             Rule("self.matches('^[A-Za-z_][A-Za-z0-9_]*$')", self._FORM),
             Rule(f"!self.startsWith('{OWNED_PREFIX}')", self._PREFIX),
-            *(Rule(f"!(self in {names})", instead) for instead, names in advices.items()),
+            *(Rule(f"!(self in {list(owned.names)})", owned.message) for owned in OWNED_VARIABLES),
         )
 
     def refusal(self, value: str) -> str | None:
@@ -137,7 +146,7 @@ class VariableName(Constraint):
             return self._FORM
         if value.startswith(OWNED_PREFIX):
             return self._PREFIX
-        return dict(OWNED_VARIABLES).get(value)
+        return next((owned.message for owned in OWNED_VARIABLES if value in owned.names), None)
 
     _FORM: Final = "write the name of a variable: letters, digits and _, not beginning with a digit"
     _PREFIX: Final = f"leave it out, names that begin with {OWNED_PREFIX} are the operator's"

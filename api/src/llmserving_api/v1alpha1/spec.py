@@ -32,8 +32,8 @@ ModelURI = Annotated[
     str,
     Field(min_length=1, max_length=512),
     Form(
-        r"hf://[\w.-]+(/[\w.-]+)?|pvc://[a-z0-9]([-.a-z0-9]*[a-z0-9])?(/[\w./-]+)?|file:///[\w./-]+",
-        "write hf://org/name, pvc://claim/path or file:///path",
+        r"hf://\w[\w.-]*(/\w[\w.-]*)?|pvc://[a-z0-9]([-.a-z0-9]*[a-z0-9])?(/[\w./-]+)?|file:///[\w./-]+",
+        "write hf://org/name (each beginning with a letter, a digit or _), pvc://claim/path or file:///path",
     ),
 ]
 ServedName = Annotated[
