@@ -66,14 +66,20 @@ class Operator:
         await self._wait_for_crd(stop)
         surveyor = Surveyor(self._kube, self.cluster, SURVEYED, self._settings.namespaces)
         while not stop.is_set():
-            if self._settings.namespaces:
-                await self._find_readable(surveyor, stop)
+            if self._settings.namespaces and not await self._finds_readable(surveyor, stop):
+                return
             await self._watch(stop, connection, surveyor)
 
     async def _watch(self, stop: asyncio.Event, connection: Connection, surveyor: Surveyor) -> None:
         """Watch and reconcile until told to stop, or until other namespaces may be read."""
-        finish = asyncio.Event()
+        finish, again = asyncio.Event(), asyncio.Event()
         forbidden = surveyor.forbidden
+
+        def begin_anew() -> None:
+            heed_signals(stop)
+            again.set()
+            finish.set()
+
         self._metrics.begin(self._settings.namespaces, forbidden)
         async with httpx.AsyncClient(trust_env=False) as client:
             poller = AgentPoller(client)
@@ -94,7 +100,7 @@ class Operator:
                         for part in (
                             queue.run(),
                             poller.run(queue.add),
-                            surveyor.run(queue.add, finish.set),
+                            surveyor.run(queue.add, begin_anew),
                             _pass_on(stop, finish),
                         )
                     ]
@@ -118,13 +124,12 @@ class Operator:
                 if not await _lost_access(surveyor, forbidden):
                     log.error("a part has ended, and the operator with it", exc_info=ended)
                     raise PartEndedError(str(ended.exceptions[0])) from ended
-        if surveyor.forbidden == forbidden:
+                begin_anew()
+        if not again.is_set():
             stop.set()  # kopf took over the signals
-        else:
-            heed_signals(stop)
 
-    async def _find_readable(self, surveyor: Surveyor, stop: asyncio.Event) -> None:
-        """Wait until some namespace may be read."""
+    async def _finds_readable(self, surveyor: Surveyor, stop: asyncio.Event) -> bool:
+        """Wait until some namespace may be read; False when told to stop before: to kopf, no namespace is every one."""
         self.watching.clear()
         while not stop.is_set():
             try:
@@ -133,10 +138,11 @@ class Operator:
                 log.warning("the API server does not answer", error=str(error))
             else:
                 if surveyor.readable:
-                    return
+                    return True
             self._metrics.begin(self._settings.namespaces, surveyor.forbidden)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), ACCESS_RETRY_SECONDS)
+        return False
 
     async def _wait_for_crd(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

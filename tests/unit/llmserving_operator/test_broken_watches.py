@@ -146,3 +146,22 @@ async def test_losing_a_namespace_does_not_end_the_others(server: ApiServer, mon
         await until(lambda: operator.ready and operator.cluster.resource(KEY) is not None)
         server.put("llmservings", resource("uid-next", "2026-01-02T00:00:00Z", spec) | {"metadata": NEXT})
         await until(lambda: ("deployments", "uid-next") in server.applied)
+
+
+async def test_where_no_namespace_may_be_read_nothing_else_is_until_told_to_stop(server: ApiServer) -> None:
+    server.forbidden.add("prod")
+    registry = CollectorRegistry()
+    async with server.running() as address:
+        connection = Connection(Configuration(host=address))
+        async with connection.client() as client:
+            operator = Operator(Settings(agent_image="a:1", namespaces=("prod",)), Kube(client), registry)
+            stop = asyncio.Event()
+            running = asyncio.create_task(operator.run(stop, connection))
+            left_out = partial(registry.get_sample_value, series.OPERATOR_NAMESPACE_FORBIDDEN.name)
+            await until(lambda: left_out({"namespace": "prod"}) == 1)
+            assert not operator.ready
+            stop.set()
+            await running
+
+    assert not operator.watching.is_set()
+    assert server.applied == []
