@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from llmserving_engine.planning.feasible import Job
+from llmserving_engine.planning.job import Job
 from llmserving_engine.planning.lengths import OutputLengths
 from llmserving_engine.planning.lives import Lives
 from llmserving_engine.planning.protocol import StepView

@@ -12,7 +12,8 @@ from itertools import chain
 from operator import attrgetter
 
 from llmserving_engine.planning.admission import Room
-from llmserving_engine.planning.feasible import JUDGED_PER_STEP, Job, Ordering
+from llmserving_engine.planning.feasible import JUDGED_PER_STEP, Ordering
+from llmserving_engine.planning.job import Job
 from llmserving_engine.planning.lengths import OutputLengths
 from llmserving_engine.planning.lives import Lives
 from llmserving_engine.planning.pace import Pace

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmserving_engine.planning.feasible import Job
+from llmserving_engine.planning.job import Job
 from llmserving_engine.planning.protocol import StepPlan, StepView
 from llmserving_engine.planning.shape import Choice
 from llmserving_engine.planning.sizing import Work

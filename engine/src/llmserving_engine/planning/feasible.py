@@ -13,12 +13,12 @@ from bisect import insort
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import IntEnum
 from heapq import heappop, heappush
 from itertools import count
-from typing import Final, Protocol
+from typing import Final
 
 from llmserving_engine.planning.fairness import LongPrompts
+from llmserving_engine.planning.job import Job, Standing
 from llmserving_engine.planning.line import Line
 
 SORTED_PER_STEP: Final = 32
@@ -29,89 +29,9 @@ SORTED_SINCE: Final = 8
 """... no more than these between that and the next step."""
 JUDGED_PER_STEP: Final = 128
 """Accepted jobs looked at per step, by deadline."""
-
-
-class Prompted(Protocol):
-    """What is needed of a request."""
-
-    request_id: str
-    num_prompt_tokens: int
-    num_computed_tokens: int
-
-    @property
-    def num_output_tokens(self) -> int:
-        """Output tokens so far."""
-        ...
-
-
-class Relegatable(Protocol):
-    """Where it is noted that a request was put behind others."""
-
-    relegated: bool
-
-
-class Standing(IntEnum):
-    """Where a request without its first token stands."""
-
-    INCOMING = 0
-    ACCEPTED = 1
-    """Makes its deadline if nothing unforeseen happens."""
-    LATE = 2
-    """Given up so that others make theirs; its deadline is still ahead."""
-    MISSED = 3
-    """Its deadline has passed."""
-    RESUMED = 4
-    """Was preempted after its first token."""
-    GONE = 5
-    """Has its first token, or left."""
-    UNHURRIED = 6
-    """Has no deadline: behind all others of its priority, oldest first."""
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One request until its first token.
-
-    Attributes:
-        request: The engine's request.
-        rank: Priority and class; smaller goes first, whatever the deadlines.
-        arrival: Engine time of arrival in seconds.
-        tokens: Tokens whose KV is needed before the first token (or before going on, after preemption).
-        track: Told when the request is relegated.
-        deadline: Engine time by which the first token is due; set when it is sorted in.
-        resumed: It has had its first token before and was preempted: it goes before all others.
-        hurried: Whether it has a deadline at all.
-        waiting: Whether it is in the waiting queue (else it runs and holds KV).
-        standing: See `Standing`.
-        cached: Tokens found in the prefix cache when it was last looked up.
-        looked_up: The step of that lookup.
-        refused: The engine was offered it in the last step that was to take it, and did not.
-        left: Tokens still to compute, when that was looked at last: in each step of those whose prompt is computed in part and of
-            those at the front.
-    """
-
-    request: Prompted
-    rank: int
-    arrival: float
-    tokens: int
-    track: Relegatable
-    deadline: float = 0.0
-    resumed: bool = False
-    hurried: bool = True
-    waiting: bool = True
-    standing: Standing = Standing.INCOMING
-    cached: int = 0
-    looked_up: int = -(1 << 60)
-    refused: bool = False
-    left: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.left = self.work
-
-    @property
-    def work(self) -> int:
-        """Tokens still to compute."""
-        return self.tokens - max(self.request.num_computed_tokens, self.cached)
+NEW_TARGET: Final = 0.05
+"""A target that moves by more than this share is an edit: it holds for those who wait as well. What the agent derives from the
+end-to-end target moves a little all the time, and holds for those who come from then on."""
 
 
 def _due(job: Job) -> tuple[int, float]:
@@ -126,6 +46,7 @@ class Ordering:
     resumed: list[Job] = field(default_factory=list)
     long_prompts: LongPrompts = field(default_factory=LongPrompts)
     missed_tokens: int = 0
+    _target: float = 0.0
     _incoming: deque[Job] = field(default_factory=deque)
     _late: Line = field(default_factory=lambda: Line(Standing.LATE))
     _late_due: list[tuple[float, int, Job]] = field(default_factory=list)
@@ -190,6 +111,8 @@ class Ordering:
 
     def refresh(self, now: float, tokens_per_second: float, target: float, most: int = SORTED_PER_STEP) -> None:
         """Note passed deadlines, sort in arrivals, up to `most` of each, and give up what does not fit at this prefill rate."""
+        if abs(target - self._target) > NEW_TARGET * self._target:
+            self._retarget(now, target)
         self._retire(now, most)
         incoming = self._incoming
         for _ in range(min(len(incoming), most)):
@@ -203,6 +126,20 @@ class Ordering:
                 job.standing = Standing.ACCEPTED
                 insort(self.accepted, job, key=_due)
         self._give_up(now, tokens_per_second)
+
+    def _retarget(self, now: float, target: float) -> None:
+        """The target was edited: everybody is due anew. This alone goes through all who wait, once for each edit."""
+        self._target, self._late_due = target, []
+        for job in self.accepted:
+            job.deadline = job.arrival + target
+        self.accepted.sort(
+            key=_due
+        )  # nearly is: with no target, arrivals within a tenth of a microsecond were due at once
+        for job in [*self._late.take(), *self._missed.take(lambda job: job.arrival + target > now)]:
+            if job.standing is Standing.MISSED:
+                self.missed_tokens -= job.tokens
+            job.standing = Standing.INCOMING
+            self._incoming.append(job)
 
     def _retire(self, now: float, most: int) -> None:
         due = self._late_due

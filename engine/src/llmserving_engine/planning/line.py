@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
@@ -47,6 +48,15 @@ class Line:
         del near[most + SPARE :]
         self._near = near
         return [entry[-1] for entry in near[:most]]
+
+    def take(self, which: Callable[[Any], bool] = lambda job: True) -> list[Any]:
+        """Those of its jobs, all or some, that leave the line; their standing is the caller's to change, and the count is less."""
+        live = [entry for entry in (*self._near, *self._far) if entry[-1].standing is self._standing]
+        taken = [entry[-1] for entry in live if which(entry[-1])]
+        self._near, self._far = [], [entry for entry in live if not which(entry[-1])]
+        heapify(self._far)
+        self.count -= len(taken)
+        return taken
 
     def tidy(self, patience: int = 1) -> None:
         """Drop entries of jobs that moved on, where there are more than `patience` times as many of them as of others."""

@@ -22,7 +22,8 @@ from typing import Any
 from llmserving_engine.planning.admission import is_easy
 from llmserving_engine.planning.candidates import ROOM_SECONDS, UNKNOWN_RATE, Candidates
 from llmserving_engine.planning.emission import emit
-from llmserving_engine.planning.feasible import SORTED_PER_STEP, SORTED_SINCE, Job, Ordering, Standing
+from llmserving_engine.planning.feasible import SORTED_PER_STEP, SORTED_SINCE, Ordering
+from llmserving_engine.planning.job import Job, Standing
 from llmserving_engine.planning.lengths import OutputLengths
 from llmserving_engine.planning.lives import Lives
 from llmserving_engine.planning.pace import Pace

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from llmserving_engine.planning.feasible import Job
+from llmserving_engine.planning.job import Job
 
 FLOOR: Final = 0.05
 """Share they always have."""

@@ -133,7 +133,10 @@ class Shaper:
             taken = alone(tokens)
             self._pace.chosen(tokens, taken, total)
             return Choice(tokens, False, taken)
-        if self._may_be_long(itl, age, min(total, work.hurried_tokens), is_behind=is_behind):
+        is_doubtful = len(work.refused) == len(
+            work.jobs
+        )  # decodes do not pause for those whom the engine may pass over again
+        if not is_doubtful and self._may_be_long(itl, age, min(total, work.hurried_tokens), is_behind=is_behind):
             tokens = best_size(alone, min(total, 2 * self._largest_step), long_gap - age - bare, bare)
             taken = alone(tokens) if tokens else 0.0
             if taken > LONG_LEAST_GAP * itl and self._is_bearable():
@@ -142,7 +145,7 @@ class Shaper:
                 return Choice(tokens, False, taken)
         thrift = 0.0 if is_behind and not work.is_blocked else self._pace.thrift
         spared = thrift * sure * bare
-        apart = best_size(alone, total, target - age - bare, bare - spared, thrift)
+        apart = 0 if is_doubtful else best_size(alone, total, target - age - bare, bare - spared, thrift)
         beside = best_size(mixed, total, target - age, -spared, thrift)
         if not apart and not beside:
             smallest = min(total, GRID)

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from llmserving_engine.planning.feasible import Job
+from llmserving_engine.planning.job import Job
 
 GRID = 32
 """Sizes are multiples of this, but for the last tokens of the work there is."""

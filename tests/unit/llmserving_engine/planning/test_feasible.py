@@ -6,14 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmserving_engine.planning.fairness import LongPrompts
-from llmserving_engine.planning.feasible import (
-    JUDGED_PER_STEP,
-    SORTED_ON_DEVICE,
-    SORTED_PER_STEP,
-    Job,
-    Ordering,
-    Standing,
-)
+from llmserving_engine.planning.feasible import JUDGED_PER_STEP, SORTED_ON_DEVICE, SORTED_PER_STEP, Ordering
+from llmserving_engine.planning.job import Job, Standing
 
 
 @dataclass
@@ -75,6 +69,50 @@ def test_nobody_is_lost_whatever_happens_to_the_order(shapes: list[tuple[float, 
         order.discard(one)
     assert len(order) == 0
     assert not list(order)
+
+
+def test_an_edited_target_holds_for_those_who_wait_already():
+    jobs = [job(-0.3 * k, 10) for k in range(20)]
+    order = order_of(jobs, target=1e9)
+    assert len(order.accepted) == 20
+    order.refresh(0.0, 1000.0, 2.0)
+    order.refresh(0.0, 1000.0, 2.0)
+    assert {id(one) for one in order.accepted} == {id(one) for one in jobs if one.arrival > -2.0}
+    assert [one.arrival for one in order.missed(20)] == sorted(one.arrival for one in jobs if one.arrival <= -2.0)
+    assert order.missed_tokens == 10 * order.missed_count
+    order.refresh(0.0, 1000.0, 60.0)
+    assert {id(one) for one in order.accepted} == {id(one) for one in jobs}
+    assert not order.missed_count
+    assert not order.missed_tokens
+
+
+def test_one_given_up_is_judged_anew_under_an_edited_target():
+    only = job(-1.0, 900)
+    order = order_of([only], rate=500.0)
+    assert order.late(3) == [only]
+    order.refresh(0.0, 500.0, 4.0)
+    order.refresh(0.0, 500.0, 4.0)
+    assert order.accepted == [only]
+    order.refresh(1.5, 500.0, 4.0)
+    assert order.late(3) == [only]
+    order.refresh(2.9, 500.0, 4.0)
+    assert not order.missed_count  # not by the deadline that it had before
+    order.refresh(3.1, 500.0, 4.0)
+    assert order.missed(3) == [only]
+
+
+@given(
+    st.lists(st.tuples(st.floats(-9.0, 0.0), st.integers(1, 3000)), max_size=80),
+    st.lists(st.sampled_from([0.5, 2.0, 2.02, 8.0, 1e9]), max_size=6),
+)
+def test_nobody_is_lost_whatever_becomes_of_the_target(shapes: list[tuple[float, int]], targets: list[float]):
+    jobs = [job(arrival, tokens) for arrival, tokens in shapes]
+    order = order_of(jobs)
+    for step, target in enumerate(targets):
+        order.refresh(0.1 * step, 5000.0, target)
+        assert sorted(map(id, order)) == sorted(map(id, jobs))
+        assert order.accepted == sorted(order.accepted, key=lambda one: (one.rank, one.deadline))
+        assert order.missed_tokens == sum(one.tokens for one in jobs if one.standing is Standing.MISSED)
 
 
 def test_the_longest_is_given_up_for_the_others_and_it_is_noted():

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmserving_engine.planning.feasible import Job
+from llmserving_engine.planning.job import Job
 from llmserving_engine.planning.relegation import FLOOR, START, WAIT, Ageing
 
 

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from llmserving_engine.planning.feasible import Job
+from llmserving_engine.planning.job import Job
 from llmserving_engine.planning.lengths import OutputLengths
 from llmserving_engine.planning.pace import Pace
 from llmserving_engine.planning.settings import PredictiveSettings
@@ -32,13 +32,17 @@ def choose(
     decodes: Decodes = DECODES,
     is_behind: bool = False,
     is_blocked: bool = False,
+    is_refused: bool = False,
     model: StepModel = MODEL,
 ) -> Choice:
     shaper = Shaper(PredictiveSettings(model=model), Pace(thrift=thrift), Stream(), OutputLengths())
     work = Work(is_blocked=is_blocked)
     for tokens in prompts or (4000,):
         request = Request()
-        work.add(Job(request, 0, 0.0, tokens, request), tokens)
+        job = Job(request, 0, 0.0, tokens, request)
+        job.refused = is_refused
+        work.add(job, tokens)
+    work.put_refused_last()
     return shaper.choose(work, 8192, decodes, ITL, TTFT, 0.0, is_behind=is_behind)
 
 
@@ -53,6 +57,15 @@ def test_where_memory_is_scarce_and_no_work_is_left_a_step_computes_what_costs_n
     assert choice.beside_decodes
     assert choice.tokens == 384 - DECODES.count
     assert choice.seconds == pytest.approx(WEIGHTS_READ, rel=0.1)
+
+
+def test_decodes_do_not_pause_for_those_whom_the_engine_passed_over():
+    apart = StepModel([0.0, 1e-5, 0.0, 0.0, 0.0, 0.0, 0.0, 1e-4, 1e-7, 0.0], error=0.03)
+    assert not choose(0.0, model=apart).beside_decodes
+    for behind in (False, True):
+        choice = choose(0.0, model=apart, is_refused=True, is_behind=behind)
+        assert choice.beside_decodes
+        assert choice.tokens
 
 
 def test_with_more_work_than_such_steps_can_do_they_become_longer():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmserving_engine.planning.feasible import Job
+from llmserving_engine.planning.job import Job
 from llmserving_engine.planning.sizing import GRID, Work, best_size
 
 
