@@ -15,7 +15,7 @@ import yaml
 
 from llmserving_agent.laws.predictive.learner import ERROR_QUANTILE
 from llmserving_api import series
-from llmserving_engine.planning import admission, fairness, relegation
+from llmserving_engine.planning import fairness, forecast, relegation
 from llmserving_engine.planning.registry import PLANNERS
 from llmserving_engine.planning.settings import PredictiveSettings
 from llmserving_lab.__main__ import app
@@ -173,4 +173,4 @@ def test_constants_of_the_predictive_law_are_told_as_they_are() -> None:
     assert told["long prompts that may be given up"] == f"{100 * fairness.SHARE:g} % of the longest tenth"
     assert told["share of the missed"].startswith(f"{100 * relegation.FLOOR:g} %; from half of the rate")
     assert (relegation.START, relegation.WAIT) == (0.5, 12.0)  # "half", "twelve targets"
-    assert told["predicted peak of the cache"] == f"{admission.FILL:g} of it"
+    assert told["room kept free"].startswith(f"{forecast.MARGIN:g} standard deviations")

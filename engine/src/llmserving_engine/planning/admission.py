@@ -1,19 +1,13 @@
-"""Whether a request fits the KV cache until it ends, given how long outputs get."""
+"""Whether a request fits until it ends, the KV cache and the time that decodes take, given how long outputs get."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+from llmserving_engine.planning.forecast import Coming, Forecast
 from llmserving_engine.planning.job import Job
 from llmserving_engine.planning.lengths import OutputLengths
 from llmserving_engine.planning.lives import Lives
 from llmserving_engine.planning.protocol import StepView
 
-FILL = 1.06
-"""Share of the cache that the predicted peak may fill.
-
-Above one, because the peak takes all outputs to be as long as expected at once; a little more than that costs a preemption
-now and then, a little less leaves memory empty all the time."""
 EASY = 0.5
 """Below this use memory is not scarce, and nothing is forecast."""
 
@@ -23,88 +17,95 @@ def is_easy(view: StepView, need: int = 0) -> bool:
     return view.kv_blocks_free - need >= (1 - EASY) * view.kv_blocks_total
 
 
-class Forecast:
-    """Predicted peak of KV tokens over the lives of the requests that hold some.
-
-    As requests end, their KV goes. With those that run longest first, the peak is the largest of
-    `sum of the first k sizes + k x remaining of the k-th`: the moment just before the k-th ends (Past-Future, arXiv
-    2507.10150). Requests whose outputs are in one cell of lengths are expected to end together and count as one.
-    """
-
-    def __init__(self, capacity: int, groups: Iterable[tuple[int, int, int]], lengths: OutputLengths) -> None:
-        """Take the state.
-
-        Args:
-            capacity: KV tokens.
-            groups: Output tokens so far, number and KV tokens of the requests that hold some, or will when their prompt is
-                computed (`Lives.groups`).
-            lengths: How long outputs get.
-        """
-        self._limit = FILL * capacity
-        self._lengths = lengths
-        self._lives = [(lengths.remaining(outputs), count, size) for outputs, count, size in groups]
-
-    def admits(self, tokens: int) -> bool:
-        """Whether a request with a prompt of `tokens` keeps the peak within the cache; if so it counts from now on."""
-        lives = sorted([*self._lives, (self._lengths.remaining(0), 1, tokens)], reverse=True)
-        total = count = 0
-        for remaining, more, size in lives:
-            total += size
-            count += more
-            if total + count * remaining > self._limit:
-                return False
-        self._lives = lives
-        return True
+def is_scarce(view: StepView, bearable: float, need: int = 0) -> bool:
+    """Whether there is something to foresee: more than half of the memory in use, or of the time that decodes may take."""
+    return not is_easy(view, need) or view.decode_context_tokens > EASY * bearable
 
 
 class Room:
     """What a step has left for those who wait: slots, and blocks of the KV cache.
 
     Attributes:
-        is_blocked: Whether somebody was kept out by memory; then so is everybody behind.
+        is_blocked: Whether somebody was kept out by memory, or by the time that decodes would take; then so is everybody behind.
+        is_kept: Whether somebody was kept out for those who come.
     """
 
-    def __init__(self, view: StepView, lives: Lives, lengths: OutputLengths, blocks: int, kept_free: float) -> None:
+    def __init__(
+        self,
+        view: StepView,
+        lives: Lives,
+        lengths: OutputLengths,
+        forecast: Forecast | None,
+        *,
+        blocks: int,
+        kept_free: float,
+        bearable: float,
+    ) -> None:
         """Take the state.
 
         Args:
             view: The engine's state.
             lives: Its decoding requests.
             lengths: How long outputs get.
+            forecast: What was foreseen while the device computed; None: it is made when it is needed.
             blocks: Free blocks, less those that the running will take in this step.
             kept_free: Blocks that requests without a deadline leave to others.
+            bearable: KV tokens that decodes can attend to in time.
         """
         self._view, self._lives, self._lengths = view, lives, lengths
         self._slots = view.bounds.max_num_seqs - len(view.running)
-        self._blocks, self._kept_free = blocks, kept_free
-        self._forecast: Forecast | None = None
-        self.is_blocked = False
+        self._blocks, self._kept_free, self._bearable = blocks, kept_free, bearable
+        self._most = min(view.kv_blocks_total * view.block_size, bearable)
+        self._forecast = forecast
+        self._left: float | None = None  # KV tokens that are free at all times
+        self._besides: float | None = None  # the same besides those who come
+        self._taken = 0.0  # by those let in
+        self.is_blocked = self.is_kept = False
 
     @property
     def is_closed(self) -> bool:
         """Whether nobody else can be admitted."""
         return self.is_blocked or self._slots <= 0
 
-    def admits(self, job: Job, tokens: int) -> bool:
-        """Whether a waiting request with so many tokens to compute has a slot and fits until it ends; if so its share is taken."""
+    def admits(self, job: Job, tokens: int, coming: Coming | None = None) -> bool:
+        """Whether a waiting request has a slot and fits until it ends; if so its share is taken.
+
+        Args:
+            job: The request.
+            tokens: It has to compute.
+            coming: Those for whom room is left besides; None: for nobody.
+        """
         if self.is_closed or (not job.hurried and self._blocks < self._kept_free):
+            return False
+        if coming is not None and self.is_kept:  # as it was for the one before
             return False
         if tokens <= 0:
             return True
         view = self._view
         need = -(-(job.tokens + 1) // view.block_size)
-        if need > self._blocks or not self._lasts(job, need):
-            self.is_blocked = True
+        if need > self._blocks or not self._lasts(job, need, coming):
+            self.is_blocked |= coming is None
+            self.is_kept |= coming is not None
             return False
         self._blocks -= need
         self._slots -= 1
         return True
 
-    def _lasts(self, job: Job, need: int) -> bool:
+    def _lasts(self, job: Job, need: int, coming: Coming | None) -> bool:
         view = self._view
-        if job.resumed or is_easy(view, need):
+        if job.resumed or not is_scarce(view, self._bearable, need):
             return True
+        size = self._taken + job.tokens + self._lengths.growth
         if self._forecast is None:
-            groups = self._lives.groups(view)
-            self._forecast = Forecast(view.kv_blocks_total * view.block_size, groups, self._lengths)
-        return self._forecast.admits(job.tokens)
+            self._forecast = Forecast(self._lives.groups(view), self._lengths)
+        if self._left is None:
+            self._left = self._forecast.room(self._most)
+        left = self._left
+        if coming is not None:
+            if self._besides is None:
+                self._besides = self._forecast.room(self._most, coming)
+            left = min(left, self._besides)
+        if size > left:
+            return False
+        self._taken = size
+        return True

@@ -7,18 +7,20 @@ the step.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
 
 from llmserving_engine.planning.admission import Room
 from llmserving_engine.planning.feasible import JUDGED_PER_STEP, Ordering
-from llmserving_engine.planning.job import Job
+from llmserving_engine.planning.forecast import Coming, Forecast
+from llmserving_engine.planning.inflow import Inflow
+from llmserving_engine.planning.job import Job, Standing
 from llmserving_engine.planning.lengths import OutputLengths
 from llmserving_engine.planning.lives import Lives
 from llmserving_engine.planning.pace import Pace
 from llmserving_engine.planning.protocol import StepView
-from llmserving_engine.planning.relegation import Ageing
+from llmserving_engine.planning.relegation import WAIT, Ageing
 from llmserving_engine.planning.sizing import Work
 
 FRONT = 48
@@ -58,6 +60,9 @@ class Candidates:
         has_priorities: Whether any request had a priority.
         room_until: Engine time until which room is kept for requests that are not batch.
         aged: Step in which the share of those who missed was set last.
+        inflow: How many requests come.
+        foreseen: What the running will hold, made while the device computes.
+        is_short: Whether the last step had no room for somebody, or kept it for those who come.
     """
 
     order: Ordering
@@ -68,8 +73,13 @@ class Candidates:
     has_priorities: bool = False
     room_until: float = 0.0
     aged: int = 0
+    inflow: Inflow = field(default_factory=Inflow)
+    foreseen: Forecast | None = None
+    is_short: bool = False
 
-    def work(self, view: StepView, partials: Sequence[Job], decodes: int, start: float, ttft: float) -> Work:
+    def work(
+        self, view: StepView, partials: Sequence[Job], decodes: int, start: float, ttft: float, bearable: float
+    ) -> Work:
         """Prompt tokens in the order in which they should be computed.
 
         Args:
@@ -78,20 +88,28 @@ class Candidates:
             decodes: Requests that decode.
             start: When the step will begin, engine time in seconds.
             ttft: Target in seconds.
+            bearable: KV tokens that decodes can attend to in time.
         """
         work = Work()
         kept_free = (1 - BATCH_FILL) * view.kv_blocks_total if start < self.room_until else 0.0
-        room = Room(view, self.lives, self.lengths, view.kv_blocks_free - 1 - decodes // view.block_size, kept_free)
+        blocks = view.kv_blocks_free - 1 - decodes // view.block_size
+        room = Room(
+            view, self.lives, self.lengths, self.foreseen, blocks=blocks, kept_free=kept_free, bearable=bearable
+        )
+        self.foreseen = None
+        coming = Coming(self.inflow.per_step(start, self.pace.step), self.inflow.prompt)
+        oldest = self._oldest(view.step, start, ttft)
         most = view.bounds.max_num_batched_tokens
         lookups, outlook = LOOKUPS, OUTLOOK
-        for job in chain.from_iterable(self._fronts(view.step, start, ttft)):
+        for job in chain.from_iterable(self._fronts(oldest)):
             if job.waiting and lookups and job.looked_up + LOOKUP_STEPS <= view.step:
                 lookups -= 1
                 job.looked_up = view.step
                 job.cached = view.cached_tokens(job.request)
             tokens = job.left = job.work
-            if job.waiting and not room.admits(job, tokens):
-                if room.is_closed:
+            can_wait = job.standing is Standing.MISSED and job not in oldest
+            if job.waiting and not room.admits(job, tokens, coming if can_wait else None):
+                if room.is_closed or room.is_kept:
                     outlook -= 1
                     if outlook <= 0:
                         break
@@ -101,30 +119,40 @@ class Candidates:
                 work.add(job, tokens)
                 if work.tokens >= most or len(work.jobs) >= FRONT:
                     break
+        self.is_short = room.is_blocked or room.is_kept
         _add_rest(work, partials)
-        if not decodes and not work.jobs and not work.refused and room.is_blocked:
+        if not decodes and not work.jobs and not work.refused and self.is_short:
             self._unblock(work)
         work.put_refused_last()
         work.is_blocked = room.is_blocked
         return work
+
+    def foresee(self, prompts: Sequence[int]) -> None:
+        """Make the forecast for the next step; `prompts`: tokens of those whose prompts are being computed."""
+        self.foreseen = Forecast(self.lives.kept(prompts), self.lengths)
 
     def age(self, step: int, now: float, ttft: float, steps: int = AGEING_STEPS) -> None:
         """Set the share of those who missed, once it is so many steps old."""
         order = self.order
         if order.missed_count and step - self.aged >= steps:
             self.aged = step
-            self.ageing.update(
-                order.missed(AGEING_FRONT), order.missed_tokens, now, self.pace.served or UNKNOWN_RATE, ttft
-            )
+            oldest, rate = order.missed(AGEING_FRONT), self.pace.served or UNKNOWN_RATE
+            if (
+                now - oldest[0].arrival > WAIT * ttft
+            ):  # so long there was no want of work: what was computed is all that can be
+                rate = min(rate, self.pace.flow or rate)
+            self.ageing.update(oldest, order.missed_tokens, now, rate, ttft)
 
-    def _fronts(self, step: int, start: float, ttft: float) -> Iterator[Sequence[Job]]:
+    def _oldest(self, step: int, start: float, ttft: float) -> Sequence[Job]:
+        """The missed request that goes first, if their share is due."""
+        if not self.order.missed_count:
+            return ()
+        self.age(step, start, ttft, 2 * AGEING_STEPS)  # where nobody said when the device computes
+        return self.order.missed(1) if self.ageing.is_due else ()
+
+    def _fronts(self, oldest: Sequence[Job]) -> Iterator[Sequence[Job]]:
         """Requests without their first token, group after group."""
-        order, ageing = self.order, self.ageing
-        oldest: list[Job] = []
-        if order.missed_count:
-            self.age(step, start, ttft, 2 * AGEING_STEPS)  # where nobody said when the device computes
-            oldest = order.missed(1) if ageing.is_due else []
-        yield order.resumed
+        yield self.order.resumed[::-1]  # the engine puts each back at the head of its queue
         yield oldest
         by_deadline = self._by_deadline(oldest)
         if self.has_priorities:
@@ -145,7 +173,7 @@ class Candidates:
     def _unblock(self, work: Work) -> None:
         """Nothing runs and the forecast admits nobody: the first in order is let in alone, whatever it may grow to."""
         order = self.order
-        for group in (order.resumed, order.accepted, order.late(1), order.missed(1), order.unhurried(1)):
+        for group in (order.resumed[::-1], order.accepted, order.late(1), order.missed(1), order.unhurried(1)):
             for job in group:
                 work.add(job, job.work)
                 return

@@ -7,7 +7,7 @@ made up for when somebody asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from llmserving_engine.planning.lengths import EDGES, cell_of
@@ -60,9 +60,13 @@ class Lives:
         """
         if len(self._births) != len(view.running) - len(view.prefilling) or view.decode_tokens > 1:
             self._recount(view)
+        return self.kept([request.num_tokens for request in view.prefilling.values()])
+
+    def kept(self, prompts: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+        """The same of those noted so far, with these prompts in tokens besides."""
         self._make_up()
-        for request in view.prefilling.values():
-            yield 0, 1, request.num_tokens
+        if prompts:
+            yield 0, len(prompts), sum(prompts)
         for edge, count, base in zip(EDGES, self._counts, self._bases, strict=True):
             if count:
                 yield edge, count, base + count * self._steps

@@ -11,7 +11,9 @@ KV_BOUND = 0.5
 SAVING = 0.25
 """From this thrift on a step does not tell what steps can compute."""
 FLOW_SECONDS = 4.0
-"""Time over which the rate of prompt tokens is taken."""
+"""Time over which the flow of prompt tokens is taken, ..."""
+FLOW_ARRIVALS = 32
+"""... or that in which so many requests come: where few come, single ones are no flow."""
 
 
 @dataclass(slots=True)
@@ -21,7 +23,7 @@ class Pace:
     Attributes:
         rate: What steps compute that are full and not thrifty; 0 before the first.
         flow: What was computed lately, whatever there was to do.
-        pressure: Share of steps in which memory kept requests out.
+        pressure: Share of steps in which requests were kept out for want of room.
         thrift: Share of steps that left no work though memory was scarce: how little it helps to compute prompts sooner, and
             how much to spend less of the device on them (see `sizing.best_size`).
     """
@@ -30,6 +32,7 @@ class Pace:
     flow: float = 0.0
     pressure: float = 0.0
     thrift: float = 0.0
+    step: float = 0.0
 
     @property
     def is_memory_bound(self) -> bool:
@@ -50,9 +53,10 @@ class Pace:
         elif self.thrift < SAVING and (tokens < total or tokens >= 256):
             self.rate += min(1.0, seconds) * (tokens / seconds - self.rate)
 
-    def landed(self, tokens: int, seconds: float) -> None:
-        """A step with so many prompt tokens took so long."""
-        self.flow += min(1.0, seconds / FLOW_SECONDS) * (tokens / seconds - self.flow)
+    def landed(self, tokens: int, seconds: float, gap: float) -> None:
+        """A step with so many prompt tokens took so long; `gap`: seconds between two arrivals."""
+        self.step += SHARE_WEIGHT * (seconds - self.step)
+        self.flow += min(1.0, seconds / max(FLOW_SECONDS, FLOW_ARRIVALS * gap)) * (tokens / seconds - self.flow)
 
     def planned(self, *, is_blocked: bool, is_spare: bool) -> None:
         """Whether memory kept somebody out of the step, and whether the step left no work though memory was scarce."""

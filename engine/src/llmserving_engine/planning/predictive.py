@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llmserving_engine.planning.admission import is_easy
+from llmserving_engine.planning.admission import is_easy, is_scarce
 from llmserving_engine.planning.candidates import ROOM_SECONDS, UNKNOWN_RATE, Candidates
 from llmserving_engine.planning.emission import emit
 from llmserving_engine.planning.feasible import SORTED_PER_STEP, SORTED_SINCE, Ordering
@@ -60,7 +60,7 @@ class Predictive:
         self._granted: list[Job] = []
         self._itl = NO_TARGET_SECONDS
         self._step, self._ttft = 0, FOREVER
-        self._was_on_device = False
+        self._was_on_device = self._is_scarce = False
 
     @property
     def _rate(self) -> float:
@@ -79,6 +79,7 @@ class Predictive:
         request = track.request
         if track.request_class is not RequestClass.BATCH:
             self._candidates.room_until = track.arrival_ns * 1e-9 + ROOM_SECONDS
+        self._candidates.inflow.arrived(track.arrival_ns * 1e-9, request.num_prompt_tokens)
         self._candidates.has_priorities |= track.priority != 0
         if track.first_token_ns or track.decoding:
             self._stream.join(request.request_id)
@@ -136,13 +137,15 @@ class Predictive:
         self._step, self._ttft = view.step, ttft
         n = len(view.running) - len(view.prefilling)
         decodes = Decodes(n, view.decode_context_tokens + n)
-        work = self._candidates.work(view, self._partials, n, start, ttft)
+        bearable = self._shaper.bearable(n, itl)
+        self._is_scarce = view.decode_tokens == 1 and is_scarce(view, bearable)
+        work = self._candidates.work(view, self._partials, n, start, ttft, bearable)
         age = start - last_decode if n else 0.0
         most = view.bounds.max_num_batched_tokens - n * view.decode_tokens
         held = order.late_count + order.missed_count
         choice = self._shaper.choose(work, most, decodes, itl, ttft, age, is_behind=held > 0)
         is_spare = choice.tokens >= work.tokens and (work.is_blocked or not is_easy(view))
-        self._pace.planned(is_blocked=work.is_blocked, is_spare=is_spare)
+        self._pace.planned(is_blocked=self._candidates.is_short, is_spare=is_spare)
         plan, grants = emit(view, n, work, choice, held=held, trim=self._shaper.trim)
         self._granted = [*work.done, *grants.taken]
         for job, chunk in grants.chunks:
@@ -159,6 +162,9 @@ class Predictive:
         self._was_on_device = True
         if self._lengths.is_due():
             self._lengths.refresh(self._lives.counts())
+        if self._is_scarce and self._jobs:
+            prefilling = {id(job): job.tokens for job in (*self._partials, *self._granted)}
+            self._candidates.foresee(list(prefilling.values()))
 
     def completed(self, done: StepDone) -> None:
         """A step came back: correct the clock and the predictions."""
@@ -169,7 +175,7 @@ class Predictive:
             self._lives.step()
         if done.duration_ns:
             seconds = done.duration_ns * 1e-9
-            self._pace.landed(held.prefill_tokens, seconds)
+            self._pace.landed(held.prefill_tokens, seconds, self._candidates.inflow.gap)
             self._shaper.landed(held, seconds)
 
     def _settle(self, view: StepView) -> None:

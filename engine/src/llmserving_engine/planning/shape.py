@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 from llmserving_engine.planning.lengths import OutputLengths
 from llmserving_engine.planning.pace import Pace
@@ -30,6 +31,8 @@ UNDISTURBED_LEAST = 256
 CRAMPED = 0.97
 """Share of a step's time that the decodes may take by themselves where prompts take a long gap because nothing else is left: with
 one more of them all would be late."""
+MANY_TOKENS = 1 << 17
+"""Of context, to see what they cost."""
 LONG_LEAST_GAP = 1.5
 """A step shorter than so many targets is no long one: the next two usual steps compute as much."""
 
@@ -159,6 +162,16 @@ class Shaper:
             return Choice(apart, False, taken_apart)
         self._pace.chosen(beside, taken_beside + age, total)
         return Choice(beside, True, taken_beside)
+
+    def bearable(self, decodes: int, itl: float) -> float:
+        """KV tokens that so many decodes can attend to in steps that keep the target and leave a little time for prompts."""
+        if self._times.model is None or not decodes:
+            return inf
+        seconds = self._times.seconds
+        bare = seconds(0, 0.0, decodes, 0)
+        each = (seconds(0, 0.0, decodes, MANY_TOKENS) - bare) / MANY_TOKENS
+        target = CRAMPED * itl * (1.0 - self._settings.guard(self._times.error))
+        return max(target - bare, 0.0) / each if each > 0 else inf
 
     def _cramped(self, total: int, limit: float, least: float, target: float, alone: Seconds, bare: float) -> Choice:
         """What to do where no prompt tokens fit: the decodes alone, or a long gap for prompts, which are otherwise never computed.

