@@ -67,7 +67,9 @@ def chart_page(values: Schema, schema: Schema) -> str:
         "# Chart llmserving\n\n"
         "Installs the CRD, the operator with least rights in a restricted pod, and the Grafana boards as a ConfigMap "
         "that Grafana's sidecar finds.\n\n"
-        "```\nhelm install llmserving charts/llmserving -n llmserving-system --create-namespace\n```\n\n"
+        "```\nhelm install llmserving charts/llmserving -n llmserving-system --create-namespace \\\n"
+        "    --set operator.image.repository=REGISTRY/llmserving/operator --set agent.image.repository=REGISTRY/llmserving/agent\n```\n\n"
+        "[Build and push the images](../../docs/how-to/install.md#images) first. "
         "The CRD is a template, so that `helm upgrade` upgrades it; with `crds.keep` it stays when the chart goes, and "
         "with it every LLMServing. See [Install](../../docs/how-to/install.md).\n\n## Values\n\n"
     )

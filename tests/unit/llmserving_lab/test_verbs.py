@@ -53,6 +53,7 @@ def test_figures_that_could_not_be_kept_are_not_measured(verb: list[str], tmp_pa
         (["bench", "--percentile", "120"], "'120'"),
         (["bench", "--percentile", "high"], "'high'"),
         (["demo", "--rate", "0.1"], "'0.1'"),
+        (["demo", "--rate", "inf"], "'inf'"),
         (["cluster", "up", "--gpus", "-1"], "'-1'"),
     ],
 )

@@ -24,7 +24,7 @@ def demo(
         Path | None,
         typer.Option(envvar="TRACE", help="CSV of the Azure shape: TIMESTAMP, ContextTokens, GeneratedTokens."),
     ] = None,
-    rate: Annotated[float, typer.Option(min=0.5, help="Mean requests per second over all engines.")] = 10.0,
+    rate: Annotated[float, typer.Option(min=0.5, max=1000, help="Mean requests per second over all engines.")] = 10.0,
     replicas: Annotated[int, typer.Option(min=1, max=4, help="Engines; each takes 2 GB of memory.")] = 2,
     output: Annotated[
         Path, typer.Option(help="Folder for report.html and result.json: new, empty, or an earlier demo's.")
