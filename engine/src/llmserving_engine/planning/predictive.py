@@ -137,7 +137,7 @@ class Predictive:
         self._step, self._ttft = view.step, ttft
         n = len(view.running) - len(view.prefilling)
         decodes = Decodes(n, view.decode_context_tokens + n)
-        bearable = self._shaper.bearable(n, itl)
+        bearable = self._shaper.bearable(decodes, itl)
         self._is_scarce = view.decode_tokens == 1 and is_scarce(view, bearable)
         work = self._candidates.work(view, self._partials, n, start, ttft, bearable)
         age = start - last_decode if n else 0.0

@@ -33,6 +33,8 @@ CRAMPED = 0.97
 one more of them all would be late."""
 MANY_TOKENS = 1 << 17
 """Of context, to see what they cost."""
+FEW = 32
+"""See `Shaper.bearable`."""
 LONG_LEAST_GAP = 1.5
 """A step shorter than so many targets is no long one: the next two usual steps compute as much."""
 
@@ -163,15 +165,21 @@ class Shaper:
         self._pace.chosen(beside, taken_beside + age, total)
         return Choice(beside, True, taken_beside)
 
-    def bearable(self, decodes: int, itl: float) -> float:
-        """KV tokens that so many decodes can attend to in steps that keep the target and leave a little time for prompts."""
-        if self._times.model is None or not decodes:
+    def bearable(self, decodes: Decodes, itl: float) -> float:
+        """KV tokens that so many decodes can attend to in steps that keep the target and leave a little time for prompts.
+
+        Infinite where that is no more than `FEW` such decodes hold: then single ones make the difference, and no forecast tells
+        which; what the step takes as it is decides.
+        """
+        n = decodes.count
+        if self._times.model is None or not n:
             return inf
         seconds = self._times.seconds
-        bare = seconds(0, 0.0, decodes, 0)
-        each = (seconds(0, 0.0, decodes, MANY_TOKENS) - bare) / MANY_TOKENS
+        bare = seconds(0, 0.0, n, 0)
+        each = (seconds(0, 0.0, n, MANY_TOKENS) - bare) / MANY_TOKENS
         target = CRAMPED * itl * (1.0 - self._settings.guard(self._times.error))
-        return max(target - bare, 0.0) / each if each > 0 else inf
+        tokens = max(target - bare, 0.0) / each if each > 0 else inf
+        return tokens if tokens > FEW * decodes.context / n else inf
 
     def _cramped(self, total: int, limit: float, least: float, target: float, alone: Seconds, bare: float) -> Choice:
         """What to do where no prompt tokens fit: the decodes alone, or a long gap for prompts, which are otherwise never computed.

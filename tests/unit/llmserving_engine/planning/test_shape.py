@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from math import inf
 
 import pytest
 
@@ -129,6 +130,26 @@ def test_where_even_the_smallest_chunk_takes_too_long_a_useful_one_is_computed()
     far_down = StepModel([0.5, 1e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], error=0.03)
     assert choose(0.0, 4000, decodes=ALONE, model=far_down).tokens == UNDISTURBED_LEAST
     assert choose(0.0, 40, decodes=ALONE, model=far_down).tokens == 40
+
+
+ATTENDING = StepModel([WEIGHTS_READ, 0.0, 0.0, 0.0, 0.0, 1e-7, 0.0, 0.0, 0.0, 0.0], error=0.03)
+"""A hundred thousand tokens of context take as long as the weights."""
+
+
+def bearable(decodes: Decodes, itl: float) -> float:
+    shaper = Shaper(PredictiveSettings(model=ATTENDING), Pace(), Stream(), OutputLengths())
+    return shaper.bearable(decodes, itl)
+
+
+def test_decodes_can_attend_to_as_many_tokens_as_the_target_leaves_time_for():
+    assert 0.85 * 400_000 < bearable(Decodes(40, 200_000), 0.05) < 400_000
+    assert bearable(Decodes(40, 200_000), 0.03) < 0.6 * bearable(Decodes(40, 200_000), 0.05)
+
+
+def test_no_limit_is_foreseen_where_few_requests_would_reach_it():
+    assert bearable(Decodes(2, 4000), 0.012) == inf  # a target that is hardly met with one
+    assert bearable(Decodes(2, 128_000), 0.05) == inf
+    assert bearable(Decodes(0, 0), 0.05) == inf
 
 
 CRAMPING = StepModel([WEIGHTS_READ, 1e-4, 0.0, 0.0, 1e-3, 0.0, 0.0, 0.0, 0.0, 0.0], error=0.03)
