@@ -173,4 +173,4 @@ def test_constants_of_the_predictive_law_are_told_as_they_are() -> None:
     assert told["long prompts that may be given up"] == f"{100 * fairness.SHARE:g} % of the longest tenth"
     assert told["share of the missed"].startswith(f"{100 * relegation.FLOOR:g} %; from half of the rate")
     assert (relegation.START, relegation.WAIT) == (0.5, 12.0)  # "half", "twelve targets"
-    assert told["room kept free"].startswith(f"{forecast.MARGIN:g} standard deviations")
+    assert told["room kept free"].startswith(f"{forecast.MARGIN:g} standard deviation")

@@ -8,7 +8,7 @@ from math import sqrt
 
 from llmserving_engine.planning.lengths import HORIZONS, OutputLengths
 
-MARGIN = 1.25
+MARGIN = 1.0
 """Standard deviations by which what is expected to be held stays below what can be: beyond it requests are preempted, or all decodes
 are late."""
 NEARLY = 0.75
