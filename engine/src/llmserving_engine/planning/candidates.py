@@ -137,9 +137,7 @@ class Candidates:
         if order.missed_count and step - self.aged >= steps:
             self.aged = step
             oldest, rate = order.missed(AGEING_FRONT), self.pace.served or UNKNOWN_RATE
-            if (
-                now - oldest[0].arrival > WAIT * ttft
-            ):  # so long there was no want of work: what was computed is all that can be
+            if now - oldest[0].arrival > WAIT * ttft:  # work never ran out since: no more can be computed than was
                 rate = min(rate, self.pace.flow or rate)
             self.ageing.update(oldest, order.missed_tokens, now, rate, ttft)
 
